@@ -1,0 +1,1 @@
+//! The control socket: JSON messages, each ended by a NUL byte (varlink's framing).

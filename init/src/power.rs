@@ -1,0 +1,1 @@
+//! The last steps of a shutdown: ending processes, unmounting, reboot(2).

@@ -1,0 +1,1 @@
+//! The supervisor: units, jobs and services as a state machine without I/O.
