@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn the_cases_of_an_update_boot_in_the_right_order() {
-        let cases: &[(&str, [Candidate; 2], &[usize], &[usize])] = &[
+        type Case = (&'static str, [Candidate; 2], &'static [usize], &'static [usize]);
+        let cases: &[Case] = &[
             ("fresh image", [slot(1, 2, 7, true), slot(2, 0, 0, false)], &[1], &[]),
             ("update on trial", [slot(1, 1, 7, true), slot(2, 2, 1, false)], &[2, 1], &[]),
             ("trial used up", [slot(1, 1, 7, true), slot(2, 2, 0, false)], &[1], &[2]),

@@ -108,7 +108,8 @@ impl Loaded {
         let geometry = device.geometry();
         let primary = read_copy(device, geometry, 1);
         let last = geometry.last_block();
-        let told = primary.as_ref().ok().map(|table| table.alternate).filter(|block| *block > 1 && *block <= last);
+        let told =
+            primary.as_ref().ok().map(|table| table.alternate).filter(|block| *block > 1 && *block <= last);
         let places = [told, Some(last), old_end.filter(|block| *block > 1 && *block < last)];
         let mut loaded = Self { geometry, primary, backup: Err(TableError::Geometry), backup_block: last };
         for block in places.into_iter().flatten() {
@@ -303,9 +304,14 @@ impl Loaded {
         Ok(())
     }
 
-    fn read_back<D: Device>(&mut self, device: &mut D, expected: &Table) -> Result<(), CommitError<D::Error>> {
+    fn read_back<D: Device>(
+        &mut self,
+        device: &mut D,
+        expected: &Table,
+    ) -> Result<(), CommitError<D::Error>> {
         *self = Self::read(device, None);
-        let matches = self.is_whole() && self.primary.as_ref().is_ok_and(|table| table.same_content(expected));
+        let matches =
+            self.is_whole() && self.primary.as_ref().is_ok_and(|table| table.same_content(expected));
         if matches { Ok(()) } else { Err(CommitError::ReadBack) }
     }
 }

@@ -22,6 +22,9 @@ pub const LOADER_VERSION: u32 = 1;
 pub const PART_ALIGNMENT: u64 = 4096;
 
 const MAGIC: &[u8; 8] = b"FERRSLOT";
+/// The same as the footer's 32-bit fields.
+const SIGNED_LEN_FIELD: u32 = 4032;
+const PART_COUNT_FIELD: u32 = 5;
 const PARTS_AT: usize = 256;
 const PART_LEN: usize = 56;
 const PARTS_END: usize = PARTS_AT + PART_LEN * KINDS.len();
@@ -211,7 +214,9 @@ impl fmt::Display for FooterError {
             Self::Product(product) => write!(f, "belongs to product {product}"),
             Self::Architecture(architecture) => write!(f, "built for {architecture}"),
             Self::NeedsLoader(version) => write!(f, "needs loader >= {version}, this is {LOADER_VERSION}"),
-            Self::RolledBack { index, floor } => write!(f, "rollback index {index} is below the floor {floor}"),
+            Self::RolledBack { index, floor } => {
+                write!(f, "rollback index {index} is below the floor {floor}")
+            }
         }
     }
 }
@@ -245,10 +250,10 @@ impl Footer {
     /// [`FooterError`] for what cannot be read at all; places and signature are not looked at.
     pub fn parse(block: &[u8; FOOTER_LEN]) -> Result<Self, FooterError> {
         Self::check_frame(block)?;
-        if u32_at(block, 12) != SIGNED_LEN as u32 {
+        if u32_at(block, 12) != SIGNED_LEN_FIELD {
             return Err(FooterError::Layout(12));
         }
-        if u32_at(block, 20) != KINDS.len() as u32 {
+        if u32_at(block, 20) != PART_COUNT_FIELD {
             return Err(FooterError::Layout(20));
         }
         for (from, to) in [(232, PARTS_AT), (PARTS_END, KEY_ID_AT)] {
@@ -271,7 +276,8 @@ impl Footer {
         Ok(Self {
             product: Text::from_padded(array(block, 40)).map_err(|error| FooterError::Text(40, error))?,
             version: Text::from_padded(array(block, 72)).map_err(|error| FooterError::Text(72, error))?,
-            architecture: Text::from_padded(array(block, 136)).map_err(|error| FooterError::Text(136, error))?,
+            architecture: Text::from_padded(array(block, 136))
+                .map_err(|error| FooterError::Text(136, error))?,
             minimum_loader: u32_at(block, 16),
             rollback_index: u64_at(block, 24),
             build_time: u64_at(block, 32),
@@ -298,9 +304,9 @@ impl Footer {
         let mut block = [0; FOOTER_LEN];
         put(&mut block, 0, MAGIC);
         put(&mut block, 8, &FOOTER_VERSION.to_le_bytes());
-        put(&mut block, 12, &(SIGNED_LEN as u32).to_le_bytes());
+        put(&mut block, 12, &SIGNED_LEN_FIELD.to_le_bytes());
         put(&mut block, 16, &self.minimum_loader.to_le_bytes());
-        put(&mut block, 20, &(KINDS.len() as u32).to_le_bytes());
+        put(&mut block, 20, &PART_COUNT_FIELD.to_le_bytes());
         put(&mut block, 24, &self.rollback_index.to_le_bytes());
         put(&mut block, 32, &self.build_time.to_le_bytes());
         put(&mut block, 40, &self.product.to_padded());

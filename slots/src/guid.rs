@@ -42,7 +42,8 @@ impl Guid {
     /// Takes 16 bytes in the order of the text form.
     pub const fn from_text_order(b: [u8; 16]) -> Self {
         Self([
-            b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15],
+            b[3], b[2], b[1], b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14],
+            b[15],
         ])
     }
 
@@ -133,7 +134,9 @@ mod tests {
 
     #[test]
     fn wrong_texts_are_refused() {
-        for text in ["", "c12a7328", "c12a7328xf81f-11d2-ba4b-00a0c93ec93b", "g12a7328-f81f-11d2-ba4b-00a0c93ec93b"] {
+        for text in
+            ["", "c12a7328", "c12a7328xf81f-11d2-ba4b-00a0c93ec93b", "g12a7328-f81f-11d2-ba4b-00a0c93ec93b"]
+        {
             assert!(text.parse::<Guid>().is_err(), "{text:?}");
         }
     }

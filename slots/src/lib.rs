@@ -8,10 +8,7 @@
 //! Start with [`Loaded::read`] (the table), [`BootOrder`] (the choice) and [`Footer::verify`] (the proof).
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation)
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_possible_truncation))]
 
 mod bytes;
 mod choose;
@@ -26,8 +23,8 @@ pub use choose::{BootOrder, Candidate, MAX_SLOTS, is_candidate};
 pub use commit::{CommitError, Device, Loaded, Source};
 pub use flags::{FlagsError, SlotFlags, TRIES_FULL};
 pub use footer::{
-    Footer, FooterError, KeyId, LOADER_VERSION, Part, Parts, Policy, TrustedKey, VerityInfo, FOOTER_LEN,
-    FOOTER_VERSION, PART_ALIGNMENT, SIGNED_LEN, SIGNATURE_LEN,
+    FOOTER_LEN, FOOTER_VERSION, Footer, FooterError, KeyId, LOADER_VERSION, PART_ALIGNMENT, Part, Parts,
+    Policy, SIGNATURE_LEN, SIGNED_LEN, TrustedKey, VerityInfo,
 };
 pub use guid::Guid;
 pub use table::{

@@ -19,6 +19,10 @@ pub const ENTRIES_IN_USE: usize = 24;
 pub(crate) const ARRAY_LEN: usize = ENTRY_LEN * ENTRIES;
 
 const SIGNATURE: &[u8; 8] = b"EFI PART";
+/// The same three as the header's 32-bit fields.
+const ENTRIES_FIELD: u32 = 128;
+const ENTRY_LEN_FIELD: u32 = 128;
+const HEADER_LEN_FIELD: u32 = 92;
 const REVISION: u32 = 0x0001_0000;
 /// Bytes of the header that are defined and covered by its checksum.
 const HEADER_LEN: usize = 92;
@@ -212,7 +216,14 @@ impl Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Entry({} {} {}..={})", self.name(), self.unique_guid(), self.first_block(), self.last_block())
+        write!(
+            f,
+            "Entry({} {} {}..={})",
+            self.name(),
+            self.unique_guid(),
+            self.first_block(),
+            self.last_block()
+        )
     }
 }
 
@@ -297,12 +308,13 @@ impl Table {
         if u64_at(header, 24) != own_block {
             return Err(TableError::Misplaced { claims: u64_at(header, 24) });
         }
-        if u32_at(header, 80) != ENTRIES as u32 || u32_at(header, 84) != ENTRY_LEN as u32 {
+        if u32_at(header, 80) != ENTRIES_FIELD || u32_at(header, 84) != ENTRY_LEN_FIELD {
             return Err(TableError::EntrySize);
         }
         let (first, last, array_at) = (u64_at(header, 40), u64_at(header, 48), u64_at(header, 72));
         let array_end = array_at.checked_add(geometry.array_blocks()).ok_or(TableError::Bounds)?;
-        let outside = first > last || last >= geometry.last_block() || array_end > geometry.blocks || array_at < 2;
+        let outside =
+            first > last || last >= geometry.last_block() || array_end > geometry.blocks || array_at < 2;
         let overlap = array_at <= last && array_end > first;
         let own_inside = own_block >= first && own_block <= last;
         if outside || overlap || own_inside {
@@ -337,15 +349,15 @@ impl Table {
         block.fill(0);
         put(block, 0, SIGNATURE);
         put(block, 8, &REVISION.to_le_bytes());
-        put(block, 12, &(HEADER_LEN as u32).to_le_bytes());
+        put(block, 12, &HEADER_LEN_FIELD.to_le_bytes());
         put(block, 24, &own_block.to_le_bytes());
         put(block, 32, &alternate.to_le_bytes());
         put(block, 40, &self.first_usable.to_le_bytes());
         put(block, 48, &self.last_usable.to_le_bytes());
         put(block, 56, &self.disk_guid.to_disk());
         put(block, 72, &array_at.to_le_bytes());
-        put(block, 80, &(ENTRIES as u32).to_le_bytes());
-        put(block, 84, &(ENTRY_LEN as u32).to_le_bytes());
+        put(block, 80, &ENTRIES_FIELD.to_le_bytes());
+        put(block, 84, &ENTRY_LEN_FIELD.to_le_bytes());
         put(block, 88, &crc32(&self.array).to_le_bytes());
         let checksum = header_checksum(block, HEADER_LEN);
         put(block, CHECKSUM_AT, &checksum.to_le_bytes());

@@ -41,7 +41,8 @@ impl<const N: usize> Text<N> {
         let mut bytes = [0; N];
         let target = bytes.get_mut(..text.len()).ok_or(TextError::TooLong { room: N })?;
         target.copy_from_slice(text.as_bytes());
-        Self::from_padded(bytes)
+        let taken = Self::from_padded(bytes)?;
+        if taken.len == text.len() { Ok(taken) } else { Err(TextError::NotPlain) }
     }
 
     /// Takes the zero-padded bytes as they stand on disk.

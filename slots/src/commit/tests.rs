@@ -88,7 +88,9 @@ fn table_with_slots(geometry: Geometry) -> Loaded {
         let first = 64 + 16 * index as u64;
         let name = PartitionName::new(if index == 0 { "USR-A" } else { "USR-B" });
         let unique = Guid::from_hash([2 + u8::try_from(index).unwrap(); 16]);
-        assert!(table.set_entry(index, Entry::new(types::USR_X86_64, unique, first, first + 15, flags, name)));
+        assert!(
+            table.set_entry(index, Entry::new(types::USR_X86_64, unique, first, first + 15, flags, name))
+        );
     }
     loaded.primary = Ok(table.clone());
     loaded.backup = Ok(Table { alternate: 1, ..table });
@@ -134,8 +136,11 @@ fn the_primary_is_one_aligned_4_kib_write_that_keeps_the_protective_mbr() {
     disk.bytes[..512].fill(0x5a);
     let mut loaded = Loaded::read(&mut disk, None);
     loaded.commit(&mut disk, &changed(&table)).unwrap();
-    let primary: Vec<_> = disk.log.iter().filter(|op| matches!(op, Op::Write(offset, _) if *offset < 65536)).collect();
-    assert!(matches!(primary.as_slice(), [Op::Write(0, data)] if data.len() == 4096 && data[..512] == [0x5a; 512]));
+    let primary: Vec<_> =
+        disk.log.iter().filter(|op| matches!(op, Op::Write(offset, _) if *offset < 65536)).collect();
+    assert!(
+        matches!(primary.as_slice(), [Op::Write(0, data)] if data.len() == 4096 && data[..512] == [0x5a; 512])
+    );
     assert_eq!(flags_on(&mut disk).tries(), 6);
 }
 
@@ -178,7 +183,8 @@ fn two_bad_copies_leave_nothing() {
 /// remains, and it is the old or the new one.
 #[test]
 fn a_power_cut_anywhere_in_a_commit_leaves_the_old_or_the_new_table() {
-    for (block_size, damage) in [(512, None), (512, Some(600usize)), (512, Some(255 * 512 + 9)), (4096, None)] {
+    for (block_size, damage) in [(512, None), (512, Some(600usize)), (512, Some(255 * 512 + 9)), (4096, None)]
+    {
         let (mut disk, table) = formatted(block_size);
         if let Some(at) = damage {
             disk.bytes[at] ^= 0xff;
