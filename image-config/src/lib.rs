@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Text to validated types: image recipes and systemd unit files.
+//!
+//! Everything here is pure but one function, [`recipe::Recipe::load`], which reads a recipe from disk. What is
+//! deliberately absent: fetching packages, reading the extra files that a recipe names, running units.
+//!
+//! Where to start reading: [`recipe::Recipe`] for what an image is made of, [`unit::UnitFile`] for unit files,
+//! [`diagnostic::Diagnostic`] for how a mistake in a text is told to its author.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a test that meets the unexpected should fail on the spot"
+    )
+)]
+
+pub mod diagnostic;
+pub mod recipe;
+pub mod unit;
+pub mod yaml;

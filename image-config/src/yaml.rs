@@ -1,0 +1,410 @@
+//! YAML text to types, with findings that a person can act on. The only user of `serde_yaml`.
+//!
+//! Types that are read here should refuse unknown fields and stay away from untagged and internally tagged enums and
+//! from flattening: with those, `serde_yaml` cannot say where a mistake is.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::diagnostic::{Diagnostic, Diagnostics, Position, did_you_mean};
+
+/// A step from a node of a document to one of its children.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The value of this key.
+    Key(String),
+    /// The element with this index, from 0.
+    Index(usize),
+}
+
+impl From<&str> for Step {
+    fn from(key: &str) -> Self {
+        Self::Key(key.to_owned())
+    }
+}
+
+impl From<usize> for Step {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+/// Bytes to text: UTF-8, without its byte order mark.
+///
+/// # Errors
+/// A finding at the first byte that is not UTF-8.
+pub fn decode<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Diagnostics> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        Err(error) => {
+            let good = bytes.get(..error.valid_up_to()).map(String::from_utf8_lossy).unwrap_or_default();
+            let line = good.matches('\n').count() + 1;
+            let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+            let lossy = String::from_utf8_lossy(bytes);
+            let at = Some(Position { line, column });
+            Err(Diagnostic::error(file, &lossy, at, "the file is not UTF-8 text")
+                .with_hint("save it as UTF-8; a binary file is not what belongs here".to_owned())
+                .into())
+        }
+    }
+}
+
+/// Reads one document. `file` is its name in findings.
+///
+/// # Errors
+/// The first mistake of shape: syntax, unknown or repeated key, missing key, wrong type.
+pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Diagnostics> {
+    if text.lines().all(|line| matches!(line.trim(), "" | "---") || line.trim_start().starts_with('#')) {
+        return Err(Diagnostic::error(file, text, None, "the file is empty").into());
+    }
+    serde_yaml::from_str(text).map_err(|error| explain(file, text, &error).into())
+}
+
+/// Where the node is that `path` leads to, or the last node on the way that exists.
+///
+/// For findings of rules that `parse` knows nothing of; `text` is one that it accepted.
+#[must_use]
+pub fn locate(text: &str, path: &[Step]) -> Option<Position> {
+    // serde_yaml tells positions in errors alone, so the walk ends with one at the node that is looked for.
+    let error = Locate(path).deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
+    error.location().map(|at| Position { line: at.line(), column: at.column() })
+}
+
+/// Turns an error of `serde_yaml` into a finding.
+fn explain(file: &str, text: &str, error: &serde_yaml::Error) -> Diagnostic {
+    let mut at = error.location().map(|at| Position { line: at.line(), column: at.column() });
+    let mut message = error.to_string();
+    if let Some(at) = at {
+        message = message.replacen(&format!(" at line {} column {}", at.line, at.column), "", 1);
+    }
+    let hint;
+    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if let Some((where_, rest)) = cut(&message, "unknown field `") {
+        let key = rest.split('`').next().unwrap_or_default().to_owned();
+        let known = names.get(1..).unwrap_or_default();
+        hint = Some(match did_you_mean(&key, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => "no keys belong here".to_owned(),
+            None => format!("the keys here are {}", known.join(", ")),
+        });
+        message = format!("{where_}unknown key `{key}`");
+    } else if let Some((where_, rest)) = cut(&message, "unknown variant `") {
+        let word = rest.split('`').next().unwrap_or_default().to_owned();
+        let known = names.get(1..).unwrap_or_default();
+        hint = Some(match did_you_mean(&word, known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the values here are {}", known.join(", ")),
+        });
+        message = format!("{where_}unknown value `{word}`");
+    } else if let Some((where_, rest)) = cut(&message, "missing field `") {
+        let key = rest.split('`').next().unwrap_or_default().to_owned();
+        hint = misplaced_key(text, &key);
+        message = format!("{where_}the key `{key}` is missing");
+    } else if let Some((where_, rest)) = cut(&message, "duplicate field `") {
+        let key = rest.split('`').next().unwrap_or_default().to_owned();
+        at = at.map(|at| second_occurrence(text, at, &key).unwrap_or(at));
+        message = format!("{where_}the key `{key}` is given twice");
+        hint = Some("put both into one".to_owned());
+    } else if message.contains("more than one document") {
+        at = second_document(text);
+        message = "the file has more than one document".to_owned();
+        hint = Some("`---` and `...` begin and end documents: keep one".to_owned());
+    } else if let Some(at_line) = at.and_then(|at| tab_in_indentation(text, at)) {
+        at = Some(at_line);
+        message = "a tab in the indentation".to_owned();
+        hint = Some("YAML indents with spaces only".to_owned());
+    } else {
+        hint = hint_for(&message).map(str::to_owned);
+    }
+    Diagnostic::error(file, text, at, message).with_hint(hint)
+}
+
+/// What stands before and after `marker`.
+fn cut<'a>(message: &'a str, marker: &str) -> Option<(&'a str, &'a str)> {
+    let start = message.find(marker)?;
+    Some((message.get(..start)?, message.get(start + marker.len()..)?))
+}
+
+/// Hints for what libyaml and serde say.
+fn hint_for(message: &str) -> Option<&'static str> {
+    let table = [
+        ("invalid type: floating point", "put quotes around it: YAML reads an unquoted 1.0 as a number"),
+        ("invalid type: integer", "if text is meant, put quotes around the number"),
+        (
+            "invalid type: boolean",
+            "if text is meant, put quotes around it: unquoted, true and false are booleans",
+        ),
+        (
+            "invalid type: unit value",
+            "the value is missing, or what belongs to the key is not indented below it",
+        ),
+        ("expected a sequence", "a list is wanted: `[a, b]`, or a line `- a` for each element"),
+        ("mapping values are not allowed", "check the indentation; text that contains `: ` needs quotes"),
+        ("did not find expected key", "check the indentation: keys of one mapping start in one column"),
+        (
+            "did not find expected '-' indicator",
+            "check the indentation: the `-` of one list stand in one column",
+        ),
+        ("found character that cannot start any token", "text that begins with @, ` or % needs quotes"),
+        ("found unexpected end of stream", "a quote or bracket is not closed"),
+        ("found undefined", "`*name` refers to an anchor; text that begins with `*` or `&` needs quotes"),
+        ("unknown anchor", "`*name` refers to an anchor; text that begins with `*` or `&` needs quotes"),
+        ("unresolved tag", "text that begins with `!` needs quotes"),
+        ("tagged", "text that begins with `!` needs quotes"),
+    ];
+    table.iter().find(|(part, _)| message.contains(part)).map(|(_, hint)| *hint)
+}
+
+/// A key that is "missing" often stands there with the wrong indentation.
+fn misplaced_key(text: &str, key: &str) -> Option<String> {
+    let (index, line) = text.lines().enumerate().find(|(_, line)| key_of(line) == Some(key))?;
+    let spaces = line.len() - line.trim_start().len();
+    Some(format!("line {} has `{key}`, indented by {spaces}: is it where it should be?", index + 1))
+}
+
+/// The key that a line of block style begins with.
+fn key_of(line: &str) -> Option<&str> {
+    let body = line.trim_start();
+    let body = body.strip_prefix("- ").unwrap_or(body).trim_start();
+    let (key, rest) = body.split_once(':')?;
+    (rest.is_empty() || rest.starts_with(' ')).then_some(key.trim_matches(['"', '\'']))
+}
+
+/// The key's second line within the block mapping that starts at `mapping`.
+fn second_occurrence(text: &str, mapping: Position, key: &str) -> Option<Position> {
+    let column_of_key = |line: &str| {
+        let body = line.trim_start_matches([' ', '-']);
+        line.chars().count() - body.chars().count() + 1
+    };
+    text.lines()
+        .enumerate()
+        .skip(mapping.line - 1)
+        .filter(|(_, line)| key_of(line) == Some(key) && column_of_key(line) == mapping.column)
+        .nth(1)
+        .map(|(index, _)| Position { line: index + 1, column: mapping.column })
+}
+
+/// The `---` that begins the second document.
+fn second_document(text: &str) -> Option<Position> {
+    let mut content = false;
+    for (index, line) in text.lines().enumerate() {
+        let marker = line == "---" || line.starts_with("--- ") || line == "...";
+        if marker && content {
+            return Some(Position { line: index + 1, column: 1 });
+        }
+        content |= !marker && !line.trim().is_empty() && !line.starts_with(['#', '%']);
+    }
+    None
+}
+
+/// A tab among the leading white space of the line of the error, or of the line before it.
+fn tab_in_indentation(text: &str, at: Position) -> Option<Position> {
+    [at.line, at.line.saturating_sub(1)].into_iter().filter(|line| *line > 0).find_map(|line| {
+        let content = text.lines().nth(line - 1)?;
+        let column = content.chars().take_while(|c| c.is_whitespace()).position(|c| c == '\t')?;
+        Some(Position { line, column: column + 1 })
+    })
+}
+
+/// Walks along the path and fails where it ends.
+struct Locate<'a>(&'a [Step]);
+
+const FOUND: &str = "found";
+
+impl<'de> DeserializeSeed<'de> for Locate<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Locate<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any node")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if let Some((Step::Key(wanted), rest)) = self.0.split_first() {
+            while let Some(key) = map.next_key::<String>()? {
+                if key == *wanted {
+                    return map.next_value_seed(Locate(rest));
+                }
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Err(A::Error::custom(FOUND))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        if let Some((Step::Index(wanted), rest)) = self.0.split_first() {
+            for _ in 0..*wanted {
+                if elements.next_element::<IgnoredAny>()?.is_none() {
+                    return Err(A::Error::custom(FOUND));
+                }
+            }
+            if elements.next_element_seed(Locate(rest))?.is_some() {
+                return Ok(());
+            }
+        }
+        Err(A::Error::custom(FOUND))
+    }
+
+    // Scalars have no children: whatever is left of the path, this is as near as it gets.
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<(), E> {
+        Err(E::custom(FOUND))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<(), E> {
+        Err(E::custom(FOUND))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<(), E> {
+        Err(E::custom(FOUND))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<(), E> {
+        Err(E::custom(FOUND))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, _: &str) -> Result<(), E> {
+        Err(E::custom(FOUND))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Err(E::custom(FOUND))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only its shape matters")]
+    struct Document {
+        name: String,
+        parts: Vec<Part>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only its shape matters")]
+    struct Part {
+        label: String,
+        size: u64,
+    }
+
+    fn finding(text: &str) -> Diagnostic {
+        parse::<Document>("f.yaml", text).unwrap_err().as_slice()[0].clone()
+    }
+
+    #[test]
+    fn mistakes_of_shape_are_told_with_place_and_hint() {
+        let good = "name: x\nparts:\n  - label: a\n    size: 1\n";
+        assert!(parse::<Document>("f.yaml", good).is_ok());
+        let cases: &[(&str, Option<(usize, usize)>, &str, &str)] = &[
+            (
+                "name: x\nparts:\n  - label: a\n    sise: 1\n",
+                Some((4, 5)),
+                "unknown key `sise`",
+                "did you mean `size`?",
+            ),
+            (
+                "name: x\nzebra: 1\nparts: []\n",
+                Some((2, 1)),
+                "unknown key `zebra`",
+                "the keys here are name, parts",
+            ),
+            ("name: 1.0\nparts: []\n", Some((1, 7)), "invalid type: floating point", "put quotes around it"),
+            ("name: x\nparts: a\n", Some((2, 8)), "invalid type: string", "a list is wanted"),
+            (
+                "name: x\nparts:\n  - label: a\n    size: lots\n",
+                Some((4, 11)),
+                "invalid type: string \"lots\"",
+                "",
+            ),
+            ("name: x\nname: y\nparts: []\n", Some((2, 1)), "`name` is given twice", "put both into one"),
+            (
+                "name: x\nparts:\n  - label: a\n    size: 1\n    label: b\n",
+                Some((5, 5)),
+                "`label` is given twice",
+                "",
+            ),
+            ("name: x\nparts:\n\t- label: a\n", Some((3, 1)), "a tab in the indentation", "spaces only"),
+            ("name: x\nparts: []\n---\nname: y\n", Some((3, 1)), "more than one document", "keep one"),
+            ("name: \"x\nparts: []\n", None, "found unexpected end of stream", "not closed"),
+            ("# nothing\n", None, "the file is empty", ""),
+            ("", None, "the file is empty", ""),
+            (
+                "name: x\nparts:\n  - label: a\n  size: 1\n",
+                Some((4, 3)),
+                "did not find expected",
+                "check the indentation",
+            ),
+        ];
+        for (text, at, message, hint) in cases {
+            let found = finding(text);
+            if at.is_some() {
+                assert_eq!(found.position.map(|at| (at.line, at.column)), *at, "{found}");
+            }
+            assert!(found.message.contains(message), "{found}");
+            assert!(found.hint.clone().unwrap_or_default().contains(hint), "{found}");
+            assert!(!found.message.contains(" at line"), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_missing_key_with_the_wrong_indentation_is_pointed_out() {
+        let found = finding("name: x\nparts:\n  - label: a\nsize: 1\n");
+        assert!(found.message.contains("missing") || found.message.contains("unknown key"), "{found}");
+        let found = finding("parts:\n  - label: a\n    size: 1\n    name: x\n");
+        assert!(found.message.contains("unknown key `name`"), "{found}");
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_is_placed() {
+        let error = decode("f", b"a: b\nc: \xff\n").unwrap_err();
+        assert_eq!(error.as_slice()[0].position, Some(Position { line: 2, column: 4 }));
+        assert_eq!(decode("f", b"\xef\xbb\xbfa: b").unwrap(), "a: b");
+    }
+
+    #[test]
+    fn locate_finds_nodes_in_block_and_flow_style() {
+        let text = "name: x\nparts:\n  - label: a\n    size: 1\n  - {label: b, size: 22}\nmap:\n  deep: [1, [2, 3]]\n";
+        let at = |path: &[Step]| locate(text, path).map(|at| (at.line, at.column));
+        assert_eq!(at(&["name".into()]), Some((1, 7)));
+        assert_eq!(at(&["parts".into(), 0.into(), "size".into()]), Some((4, 11)));
+        assert_eq!(at(&["parts".into(), 1.into(), "size".into()]), Some((5, 22)));
+        assert_eq!(at(&["map".into(), "deep".into(), 1.into(), 1.into()]), Some((7, 17)));
+        assert_eq!(
+            at(&["parts".into(), 0.into(), "gone".into()]),
+            Some((3, 5)),
+            "the mapping that lacks the key"
+        );
+        assert_eq!(at(&["name".into(), 3.into()]), Some((1, 7)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(text) = decode("f", &bytes) {
+                let _ = parse::<Document>("f", text).map_err(|error| error.to_string());
+                let _ = locate(text, &["parts".into(), 1.into()]);
+            }
+        }
+
+        #[test]
+        fn no_near_yaml_panics(text in "([a-z]{1,4}: ?|- |  |\n|\t|---\n|\\[|\\]|\\{|\\}|\"|'|&a |\\*a|!t |#|\\||[0-9]|é){0,40}") {
+            let _ = parse::<Document>("f", &text).map_err(|error| error.to_string());
+            let _ = locate(&text, &["name".into(), 0.into()]);
+        }
+    }
+}
