@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Recipe to bootable disk image: the file tree and the formats that an image is made of.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a test that fails by panicking is a test that fails"
+    )
+)]
+
+pub mod disk;
+pub mod esp;
+pub mod gptimage;
+pub mod signing;
+pub mod tree;
