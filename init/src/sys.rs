@@ -1,1 +1,9 @@
 //! The system calls that rustix has no safe form of. Every `unsafe` block of this crate is in this module.
+
+pub mod blk;
+pub mod child;
+pub mod dm;
+pub mod packet;
+pub mod random;
+pub mod tsc;
+pub mod watchdog;

@@ -1,1 +1,250 @@
 //! The supervisor: units, jobs and services as a state machine without I/O.
+//!
+//! Everything that happens comes in as an [`Event`] with the time at which it happened, or as a request; everything that
+//! is to be done comes out as a list of [`Effect`]s, which the caller carries out in order. The machine never blocks, has
+//! no clock and no panic path, and nothing that a service does makes it fail.
+//!
+//! Where to start: [`Supervisor::request`] plans (`transaction`), `jobs` decides when a planned job may run, `service` is
+//! the life of one service. The behaviour is that of systemd.unit(5), systemd.service(5) and systemd.kill(5).
+
+mod event;
+mod graph;
+mod jobs;
+mod service;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod transaction;
+mod unit;
+
+pub use event::{
+    CommandRef, ConditionOutcome, Effect, Event, JobId, JobKind, JobResult, KillTarget, Level, Notification,
+    PowerAction, ProcessId,
+};
+pub use spec::{
+    CommandFlags, DEFAULT_TIMEOUT, Edge, ExitSet, ExitStatus, KillMode, LoadState, Monotonic, NotifyAccess, Phase,
+    Restart, ServiceSpec, ServiceType, UnitId, UnitKind, UnitSpec,
+};
+pub use transaction::{Mode, RequestError};
+pub use unit::{ActiveState, Job, Process, ServiceResult, ServiceRun, SubState, Unit};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The state machine.
+#[derive(Debug, Default)]
+pub struct Supervisor {
+    units: Vec<Unit>,
+    names: BTreeMap<String, UnitId>,
+    processes: BTreeMap<ProcessId, UnitId>,
+    /// Points at which something is to be done, by time.
+    timers: BTreeSet<(Monotonic, UnitId)>,
+    /// Units whose job may be able to run.
+    queue: BTreeSet<UnitId>,
+    last_process: u64,
+    last_job: u32,
+    jobs: u32,
+}
+
+impl Supervisor {
+    /// A supervisor without units.
+    pub fn new() -> Supervisor {
+        Supervisor::default()
+    }
+
+    /// Adds units that belong together, or replaces those of the same name (their state stays). Units which these name
+    /// and which are in neither set count as not found.
+    pub fn add(&mut self, specs: Vec<UnitSpec>) {
+        let mut fresh = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let id = self.lookup_or_insert(&spec.name);
+            for alias in &spec.aliases {
+                self.names.insert(alias.clone(), id);
+            }
+            if let Some(unit) = self.units.get_mut(id.index()) {
+                unit.spec = spec;
+            }
+            fresh.push(id);
+        }
+        for id in fresh {
+            self.connect(id);
+        }
+        self.order_targets();
+    }
+
+    /// Forgets every relation and specification, keeps names and states: the first half of `daemon-reload`. Units that
+    /// are not added again afterwards count as not found.
+    pub fn forget_files(&mut self) {
+        for unit in &mut self.units {
+            let service = unit.spec.service.take();
+            unit.spec = UnitSpec { service, ..UnitSpec::not_found(&unit.spec.name) };
+            unit.edges.clear();
+        }
+    }
+
+    /// The unit with this name or alias.
+    pub fn lookup(&self, name: &str) -> Option<UnitId> {
+        self.names.get(name).copied()
+    }
+
+    /// The unit itself.
+    pub fn unit(&self, id: UnitId) -> Option<&Unit> {
+        self.units.get(id.index())
+    }
+
+    /// Every unit that was ever named, in order of appearance.
+    pub fn ids(&self) -> impl Iterator<Item = UnitId> + use<> {
+        (0..u32::try_from(self.units.len()).unwrap_or(u32::MAX)).map(UnitId)
+    }
+
+    /// The unit's name, for messages.
+    pub fn name(&self, id: UnitId) -> &str {
+        self.unit(id).map_or("?", |unit| unit.spec.name.as_str())
+    }
+
+    /// How many jobs are waiting or running.
+    pub fn job_count(&self) -> u32 {
+        self.jobs
+    }
+
+    /// The unit that a process was started for, until its end is reported.
+    pub fn unit_of(&self, process: ProcessId) -> Option<UnitId> {
+        self.processes.get(&process).copied()
+    }
+
+    /// When [`Event::Timer`] is due, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Monotonic> {
+        self.timers.first().map(|(when, _)| *when)
+    }
+
+    /// Takes in one event. Events about units and processes that are not known (any more) are ignored.
+    pub fn handle(&mut self, now: Monotonic, event: Event, out: &mut Vec<Effect>) {
+        match event {
+            Event::Conditions { unit, outcome } => self.conditions_checked(now, unit, outcome, out),
+            Event::Spawned { process, pid } => self.spawned(now, process, pid, out),
+            Event::Executed { process } => self.executed(now, process, out),
+            Event::SpawnFailed { process, code, reason } => self.spawn_failed(now, process, code, &reason, out),
+            Event::Exited { process, status } => self.exited(now, process, status, out),
+            Event::Notify { unit, from, message } => self.notified(now, unit, from, &message, out),
+            Event::GroupEmpty { unit } => self.group_empty(now, unit, out),
+            Event::MainFound { unit, pid } => self.main_found(now, unit, pid, out),
+            Event::Timer => {}
+        }
+        self.expire(now, out);
+        self.run_queue(now, out);
+    }
+
+    /// Asks for a job on a unit, and for all that it takes. Answers with the job's number.
+    ///
+    /// # Errors
+    /// When the unit cannot be used, something that it requires cannot, or a shutdown is under way.
+    pub fn request(
+        &mut self,
+        now: Monotonic,
+        unit: UnitId,
+        kind: JobKind,
+        mode: Mode,
+        out: &mut Vec<Effect>,
+    ) -> Result<JobId, RequestError> {
+        let found = self.unit(unit).ok_or_else(|| RequestError::NotFound("?".to_owned()))?;
+        if mode == Mode::Isolate && !found.spec.allow_isolate {
+            return Err(RequestError::NoIsolate(found.spec.name.clone()));
+        }
+        let has_reload = |service: &ServiceSpec| service.commands.get(&Phase::Reload).is_some_and(|list| !list.is_empty());
+        if kind == JobKind::Reload && !found.spec.service.as_ref().is_some_and(has_reload) {
+            return Err(RequestError::NoReload(found.spec.name.clone()));
+        }
+        let job = self.enqueue(now, unit, kind, mode, out)?;
+        self.run_queue(now, out);
+        Ok(job)
+    }
+
+    /// Like [`Supervisor::request`], but for a person, whom `RefuseManualStart=` and its like concern. Starts by hand
+    /// also begin a new count of restarts.
+    ///
+    /// # Errors
+    /// Those of `request`, and the refusals.
+    pub fn request_by_hand(
+        &mut self,
+        now: Monotonic,
+        unit: UnitId,
+        kind: JobKind,
+        mode: Mode,
+        out: &mut Vec<Effect>,
+    ) -> Result<JobId, RequestError> {
+        if let Some(found) = self.units.get_mut(unit.index()) {
+            let starts = matches!(kind, JobKind::Start | JobKind::Restart);
+            let stops = matches!(kind, JobKind::Stop | JobKind::Restart);
+            if starts && found.spec.refuse_manual_start || stops && found.spec.refuse_manual_stop {
+                return Err(RequestError::Manual(found.spec.name.clone()));
+            }
+            found.run.restarts = 0;
+        }
+        self.request(now, unit, kind, mode, out)
+    }
+
+    /// `systemctl reset-failed`: a failed unit is merely inactive, and its starts are forgotten.
+    pub fn reset_failed(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
+        unit.limit.reset();
+        unit.run.restarts = 0;
+        if unit.sub == SubState::Failed {
+            unit.run.result = ServiceResult::Success;
+            self.set_state(now, id, SubState::Dead, out);
+        }
+        self.run_queue(now, out);
+    }
+
+    pub(super) fn lookup_or_insert(&mut self, name: &str) -> UnitId {
+        if let Some(id) = self.lookup(name) {
+            return id;
+        }
+        let id = UnitId(u32::try_from(self.units.len()).unwrap_or(u32::MAX));
+        self.units.push(Unit::new(UnitSpec::not_found(name)));
+        self.names.insert(name.to_owned(), id);
+        id
+    }
+
+    pub(super) fn log(&self, out: &mut Vec<Effect>, unit: UnitId, level: Level, text: String) {
+        out.push(Effect::Log { unit: Some(unit), level, text });
+    }
+
+    /// Sets the point at which the unit's current state has lasted too long.
+    pub(super) fn set_deadline(&mut self, id: UnitId, when: Option<Monotonic>) {
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
+        if let Some(old) = std::mem::replace(&mut unit.deadline, when)
+            && unit.watchdog != Some(old)
+        {
+            self.timers.remove(&(old, id));
+        }
+        self.timers.extend(when.map(|when| (when, id)));
+    }
+
+    /// Sets the point at which the unit's watchdog bites.
+    pub(super) fn set_watchdog(&mut self, id: UnitId, when: Option<Monotonic>) {
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
+        if let Some(old) = std::mem::replace(&mut unit.watchdog, when)
+            && unit.deadline != Some(old)
+        {
+            self.timers.remove(&(old, id));
+        }
+        self.timers.extend(when.map(|when| (when, id)));
+    }
+
+    fn expire(&mut self, now: Monotonic, out: &mut Vec<Effect>) {
+        while let Some((when, id)) = self.timers.first().copied()
+            && when <= now
+        {
+            self.timers.remove(&(when, id));
+            let Some(unit) = self.units.get_mut(id.index()) else { continue };
+            if unit.watchdog.is_some_and(|due| due <= now) {
+                self.set_watchdog(id, None);
+                self.watchdog_expired(now, id, out);
+            }
+            let Some(unit) = self.units.get_mut(id.index()) else { continue };
+            if unit.deadline.is_some_and(|due| due <= now) {
+                self.set_deadline(id, None);
+                self.deadline_expired(now, id, out);
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Tests of the state machine: a simulated world, single scenarios, and random histories.
+
+mod random;
+mod scenarios;
+mod world;

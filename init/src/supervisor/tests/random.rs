@@ -1,0 +1,179 @@
+//! Random graphs, random histories.
+
+use proptest::prelude::*;
+
+use super::world::{Nature, World, service, target};
+use crate::supervisor::*;
+
+const UNITS: usize = 6;
+
+#[derive(Debug, Clone)]
+struct Shape {
+    kind: u8,
+    restart: u8,
+    kill_mode: u8,
+    phases: u8,
+    remain: bool,
+    stubborn: bool,
+    strays: u32,
+    conditions: bool,
+    relations: Vec<(u8, usize)>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Request(usize, u8),
+    EndSome(usize, u8),
+    Ready(usize),
+    Stopping(usize),
+    Trigger(usize),
+    Pass(u64),
+    Reset(usize),
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let relation = (0u8..9, 0..UNITS);
+    (0u8..5, 0u8..7, 0u8..4, any::<u8>(), any::<bool>(), any::<bool>(), 0u32..3, any::<bool>(), prop::collection::vec(relation, 0..4))
+        .prop_map(|(kind, restart, kill_mode, phases, remain, stubborn, strays, conditions, relations)| Shape {
+            kind,
+            restart,
+            kill_mode,
+            phases,
+            remain,
+            stubborn,
+            strays,
+            conditions,
+            relations,
+        })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..UNITS, 0u8..5).prop_map(|(unit, kind)| Step::Request(unit, kind)),
+        5 => (any::<usize>(), any::<u8>()).prop_map(|(which, status)| Step::EndSome(which, status)),
+        3 => (0..UNITS).prop_map(Step::Ready),
+        1 => (0..UNITS).prop_map(Step::Stopping),
+        1 => (0..UNITS).prop_map(Step::Trigger),
+        3 => (0u64..20_000_000).prop_map(Step::Pass),
+        1 => (0..UNITS).prop_map(Step::Reset),
+    ]
+}
+
+fn name(index: usize) -> String {
+    format!("u{index}.service")
+}
+
+fn build(shapes: &[Shape]) -> World {
+    let mut specs = vec![target("shutdown.target", &[]), target("sysinit.target", &[]), target("basic.target", &[])];
+    specs[0].default_dependencies = false;
+    for (index, shape) in shapes.iter().enumerate() {
+        let mut unit = service(&name(index), &[], |spec| {
+            spec.kind = [ServiceType::Simple, ServiceType::Exec, ServiceType::Oneshot, ServiceType::Notify, ServiceType::Forking]
+                [usize::from(shape.kind)];
+            use Restart::*;
+            spec.restart = [No, Always, OnSuccess, OnFailure, OnAbnormal, OnAbort, OnWatchdog][usize::from(shape.restart)];
+            spec.kill_mode = [KillMode::ControlGroup, KillMode::Mixed, KillMode::Process, KillMode::None]
+                [usize::from(shape.kill_mode)];
+            spec.remain_after_exit = shape.remain;
+            spec.watchdog = (shape.phases & 1 != 0).then_some(Monotonic::seconds(30));
+            for (bit, phase) in Phase::ALL.into_iter().enumerate().filter(|(_, phase)| *phase != Phase::Start) {
+                if shape.phases & (1 << bit) != 0 {
+                    spec.commands.insert(phase, vec![CommandFlags { ignore_failure: shape.remain }; 1 + bit % 2]);
+                }
+            }
+        });
+        use Edge::*;
+        let edges = [Requires, Wants, BindsTo, PartOf, Conflicts, After, Before, Upholds, OnFailure];
+        unit.relations = shape.relations.iter().map(|(edge, other)| (edges[usize::from(*edge)], name(*other))).collect();
+        unit.default_dependencies = true;
+        unit.has_conditions = shape.conditions;
+        specs.push(unit);
+    }
+    let mut world = World::new(specs);
+    for (index, shape) in shapes.iter().enumerate() {
+        let id = world.id(&name(index));
+        world.nature.insert(id, if shape.stubborn { Nature::Stubborn } else { Nature::Polite });
+        if shape.strays > 0 {
+            world.strays.insert(id, shape.strays);
+        }
+    }
+    world
+}
+
+fn take(world: &mut World, step: &Step) {
+    let notify = |world: &mut World, unit: usize, text: &[u8]| {
+        let unit = world.id(&name(unit));
+        let from = world.sup.unit(unit).unwrap().run.main.map(|main| main.id);
+        world.event(Event::Notify { unit, from, message: Notification::parse(text) });
+    };
+    match step {
+        Step::Request(unit, kind) => {
+            use JobKind::*;
+            let kind = [Start, Start, Stop, Restart, Reload][usize::from(*kind)];
+            let _refused_is_fine = world.request(&name(*unit), kind);
+        }
+        Step::EndSome(which, status) => {
+            let Some(process) = world.alive.keys().nth(which % world.alive.len().max(1)).copied() else { return };
+            let status = match status {
+                0..120 => ExitStatus::Code(0),
+                120..200 => ExitStatus::Code(1),
+                200..230 => ExitStatus::Signal { signal: 11, core: true },
+                _ => ExitStatus::Signal { signal: 15, core: false },
+            };
+            world.end(process, status);
+        }
+        Step::Ready(unit) => notify(world, *unit, b"READY=1\nSTATUS=up"),
+        Step::Stopping(unit) => notify(world, *unit, b"STOPPING=1"),
+        Step::Trigger(unit) => notify(world, *unit, b"WATCHDOG=trigger"),
+        Step::Pass(micros) => world.advance(*micros),
+        Step::Reset(unit) => {
+            let id = world.id(&name(*unit));
+            let mut out = Vec::new();
+            world.sup.reset_failed(world.now, id, &mut out);
+        }
+    }
+}
+
+/// Starts in any interval of the limit's length: at most those of two windows.
+fn check_limits(world: &World, resets: bool) {
+    for (unit, starts) in &world.starts {
+        let interval = world.sup.unit(*unit).unwrap().spec.start_limit_interval;
+        for (index, first) in starts.iter().enumerate() {
+            let within = starts[index..].iter().filter(|when| **when < first.after(interval)).count();
+            assert!(resets || within <= 10, "{} started {within} times in {interval:?}", world.sup.name(*unit));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// The world's own checks (nothing runs twice, order holds, down means no processes) are made at every step.
+    #[test]
+    fn any_history_keeps_the_invariants_and_every_stop_ends(
+        shapes in prop::collection::vec(shape(), UNITS),
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let mut world = build(&shapes);
+        let resets = steps.iter().any(|step| matches!(step, Step::Reset(_)));
+        for step in &steps {
+            take(&mut world, step);
+        }
+        check_limits(&world, resets);
+
+        world.request_mode("shutdown.target", JobKind::Start, Mode::ReplaceIrreversibly).unwrap();
+        world.settle();
+        for id in world.sup.ids() {
+            let unit = world.sup.unit(id).unwrap();
+            prop_assert!(unit.job.is_none(), "{} still has {:?}", unit.spec.name, unit.job);
+            if unit.spec.kind == UnitKind::Service {
+                prop_assert!(unit.active().is_down(), "{} is {}", unit.spec.name, unit.sub.word());
+            }
+        }
+        prop_assert_eq!(world.sup.job_count(), 0);
+        for (unit, command) in world.alive.values() {
+            let mode = world.sup.unit(*unit).unwrap().spec.service.as_ref().unwrap().kill_mode;
+            prop_assert!(mode == KillMode::None || mode == KillMode::Process, "{command:?} outlived its unit");
+        }
+    }
+}

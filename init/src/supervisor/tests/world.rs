@@ -1,0 +1,276 @@
+//! A world of simulated processes around a supervisor. It checks what must hold at every step.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::supervisor::*;
+
+/// What a simulated process does with signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// Dies of any signal.
+    Polite,
+    /// Dies of SIGKILL only.
+    Stubborn,
+}
+
+#[derive(Debug)]
+pub struct World {
+    pub sup: Supervisor,
+    pub now: Monotonic,
+    /// Living processes that the supervisor asked for.
+    pub alive: BTreeMap<ProcessId, (UnitId, CommandRef)>,
+    /// Further processes in the unit's group.
+    pub strays: BTreeMap<UnitId, u32>,
+    pub nature: BTreeMap<UnitId, Nature>,
+    /// Conditions of these are not met.
+    pub unmet: Vec<UnitId>,
+    /// Start times of main processes (first command) by unit.
+    pub starts: BTreeMap<UnitId, Vec<Monotonic>>,
+    pub finished: Vec<(String, JobKind, JobResult)>,
+    pub trace: Vec<String>,
+    pub power: Option<PowerAction>,
+    next_pid: u32,
+}
+
+impl World {
+    pub fn new(specs: Vec<UnitSpec>) -> World {
+        let mut sup = Supervisor::new();
+        sup.add(specs);
+        World {
+            sup,
+            now: Monotonic::seconds(1),
+            alive: BTreeMap::new(),
+            strays: BTreeMap::new(),
+            nature: BTreeMap::new(),
+            unmet: Vec::new(),
+            starts: BTreeMap::new(),
+            finished: Vec::new(),
+            trace: Vec::new(),
+            power: None,
+            next_pid: 100,
+        }
+    }
+
+    pub fn id(&self, name: &str) -> UnitId {
+        self.sup.lookup(name).unwrap()
+    }
+
+    pub fn sub(&self, name: &str) -> SubState {
+        self.sup.unit(self.id(name)).unwrap().sub
+    }
+
+    pub fn request(&mut self, name: &str, kind: JobKind) -> Result<JobId, RequestError> {
+        self.request_mode(name, kind, Mode::Replace)
+    }
+
+    pub fn request_mode(&mut self, name: &str, kind: JobKind, mode: Mode) -> Result<JobId, RequestError> {
+        let id = self.id(name);
+        let mut out = Vec::new();
+        let answer = self.sup.request(self.now, id, kind, mode, &mut out);
+        self.carry_out(out);
+        answer
+    }
+
+    pub fn event(&mut self, event: Event) {
+        let mut out = Vec::new();
+        self.sup.handle(self.now, event, &mut out);
+        self.carry_out(out);
+    }
+
+    pub fn advance(&mut self, micros: u64) {
+        self.now = self.now.after(Monotonic(micros));
+        self.event(Event::Timer);
+    }
+
+    /// The unit's main process ends.
+    pub fn exit_main(&mut self, name: &str, status: ExitStatus) {
+        let main = self.sup.unit(self.id(name)).unwrap().run.main.unwrap_or_else(|| panic!("{name} has no main process"));
+        self.end(main.id, status);
+    }
+
+    pub fn exit_control(&mut self, name: &str, status: ExitStatus) {
+        let control = self.sup.unit(self.id(name)).unwrap().run.control.unwrap();
+        self.end(control.id, status);
+    }
+
+    pub fn end(&mut self, process: ProcessId, status: ExitStatus) {
+        let Some((unit, _)) = self.alive.remove(&process) else { return };
+        self.event(Event::Exited { process, status });
+        self.tell_if_empty(unit);
+    }
+
+    pub fn ready(&mut self, name: &str) {
+        let unit = self.id(name);
+        let from = self.sup.unit(unit).unwrap().run.main.map(|main| main.id);
+        self.event(Event::Notify { unit, from, message: Notification::parse(b"READY=1") });
+    }
+
+    fn is_group_empty(&self, unit: UnitId) -> bool {
+        !self.alive.values().any(|(owner, _)| *owner == unit) && self.strays.get(&unit).copied().unwrap_or(0) == 0
+    }
+
+    pub fn tell_if_empty(&mut self, unit: UnitId) {
+        if self.is_group_empty(unit) {
+            self.event(Event::GroupEmpty { unit });
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut queue: VecDeque<Effect> = effects.into();
+        while let Some(effect) = queue.pop_front() {
+            let mut more = Vec::new();
+            for event in self.answer(effect) {
+                self.sup.handle(self.now, event, &mut more);
+            }
+            queue.extend(more);
+        }
+        self.check();
+    }
+
+    fn answer(&mut self, effect: Effect) -> Vec<Event> {
+        match effect {
+            Effect::CheckConditions { unit } if self.unmet.contains(&unit) => {
+                vec![Event::Conditions { unit, outcome: ConditionOutcome::Unmet("test".to_owned()) }]
+            }
+            Effect::CheckConditions { unit } => vec![Event::Conditions { unit, outcome: ConditionOutcome::Met }],
+            Effect::Spawn { unit, process, command, .. } => self.spawn(unit, process, command),
+            Effect::Kill { unit, target, signal } => self.kill(unit, target, signal),
+            Effect::KillGroup { unit } => self.kill(unit, KillTarget::Group, 9),
+            Effect::Adopt { unit, process, .. } => {
+                self.alive.insert(process, (unit, CommandRef { phase: Phase::Start, index: 0 }));
+                Vec::new()
+            }
+            Effect::FindMain { unit } => vec![Event::MainFound { unit, pid: Some(4000) }],
+            Effect::Release { unit, .. } => {
+                self.trace.push(format!("release {}", self.sup.name(unit)));
+                Vec::new()
+            }
+            Effect::Changed { unit } => {
+                let state = self.sup.unit(unit).unwrap().sub.word();
+                self.trace.push(format!("{} {state}", self.sup.name(unit)));
+                Vec::new()
+            }
+            Effect::JobFinished { unit, kind, result, .. } => {
+                self.finished.push((self.sup.name(unit).to_owned(), kind, result));
+                Vec::new()
+            }
+            Effect::Log { .. } => Vec::new(),
+            Effect::Power(action) => {
+                self.power = Some(action);
+                Vec::new()
+            }
+        }
+    }
+
+    fn spawn(&mut self, unit: UnitId, process: ProcessId, command: CommandRef) -> Vec<Event> {
+        let name = self.sup.name(unit).to_owned();
+        self.trace.push(format!("{name} spawn {}[{}]", command.phase.key(), command.index));
+        let twice = self.alive.values().any(|(owner, other)| *owner == unit && other.phase == Phase::Start);
+        assert!(!(twice && command.phase == Phase::Start), "{name} runs twice: {:#?}", self.trace);
+        if command.phase == Phase::Start && command.index == 0 {
+            self.starts.entry(unit).or_default().push(self.now);
+        }
+        if matches!(command.phase, Phase::Condition | Phase::StartPre | Phase::Start) && command.index == 0 {
+            self.check_order(unit);
+        }
+        self.next_pid += 1;
+        self.alive.insert(process, (unit, command));
+        vec![Event::Spawned { process, pid: self.next_pid }, Event::Executed { process }]
+    }
+
+    /// When a unit starts, nothing that goes before it still has something to do.
+    fn check_order(&self, unit: UnitId) {
+        let found = self.sup.unit(unit).unwrap();
+        for earlier in found.related(Edge::After) {
+            let other = self.sup.unit(earlier).unwrap();
+            assert!(
+                other.job.is_none(),
+                "{} starts before {} is done with {:?}",
+                found.spec.name,
+                other.spec.name,
+                other.job
+            );
+        }
+        for needed in found.related(Edge::Requires) {
+            let other = self.sup.unit(needed).unwrap();
+            let ordered = found.related(Edge::After).any(|after| after == needed);
+            let fine = other.active().is_up()
+                || other.condition.is_some()
+                || other.run.result == ServiceResult::ExecCondition
+                || is_transient(other);
+            let by_restart = found.run.restarts > 0;
+            assert!(!ordered || fine || by_restart, "{} starts without {}", found.spec.name, other.spec.name);
+        }
+    }
+
+    fn kill(&mut self, unit: UnitId, target: KillTarget, signal: i32) -> Vec<Event> {
+        let dies = signal == 9
+            || matches!(signal, 15 | 6) && self.nature.get(&unit).copied().unwrap_or(Nature::Polite) == Nature::Polite;
+        let mut events = Vec::new();
+        if dies {
+            let victims: Vec<ProcessId> = match target {
+                KillTarget::Process(process) => vec![process],
+                KillTarget::Group => {
+                    self.strays.remove(&unit);
+                    self.alive.iter().filter(|(_, (owner, _))| *owner == unit).map(|(process, _)| *process).collect()
+                }
+            };
+            for process in victims {
+                if self.alive.remove(&process).is_some() {
+                    events.push(Event::Exited { process, status: ExitStatus::Signal { signal, core: false } });
+                }
+            }
+        }
+        if self.is_group_empty(unit) {
+            events.push(Event::GroupEmpty { unit });
+        }
+        events
+    }
+
+    /// What holds between events.
+    fn check(&self) {
+        for id in self.sup.ids() {
+            let unit = self.sup.unit(id).unwrap();
+            let name = &unit.spec.name;
+            if matches!(unit.sub, SubState::Dead | SubState::Failed | SubState::AutoRestart) {
+                assert!(unit.run.main.is_none() && unit.run.control.is_none(), "{name} is down and has processes");
+            }
+            if unit.sub == SubState::AutoRestart {
+                let waits = unit.job.is_some() || self.sup.next_deadline().is_some();
+                assert!(waits, "{name} waits for a restart that nobody will do");
+            }
+        }
+    }
+
+    /// Lets time pass until nothing is left to do, processes staying as they are.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let Some(next) = self.sup.next_deadline() else { return };
+            self.now = self.now.max(next);
+            self.event(Event::Timer);
+        }
+        panic!("never settles: {:#?}", &self.trace[self.trace.len().saturating_sub(50)..]);
+    }
+}
+
+fn is_transient(unit: &Unit) -> bool {
+    unit.spec.service.as_ref().is_some_and(|service| service.kind == ServiceType::Oneshot && !service.remain_after_exit)
+}
+
+/// A service with one start command and no default dependencies.
+pub fn service(name: &str, relations: &[(Edge, &str)], change: impl FnOnce(&mut ServiceSpec)) -> UnitSpec {
+    let mut spec = ServiceSpec::default();
+    spec.commands.insert(Phase::Start, vec![CommandFlags::default()]);
+    change(&mut spec);
+    if spec.kind == ServiceType::Notify && spec.notify_access == NotifyAccess::None {
+        spec.notify_access = NotifyAccess::Main;
+    }
+    let relations = relations.iter().map(|(edge, other)| (*edge, (*other).to_owned())).collect();
+    UnitSpec { service: Some(spec), relations, default_dependencies: false, ..UnitSpec::new(name) }
+}
+
+/// A target with default dependencies.
+pub fn target(name: &str, relations: &[(Edge, &str)]) -> UnitSpec {
+    let relations = relations.iter().map(|(edge, other)| (*edge, (*other).to_owned())).collect();
+    UnitSpec { relations, allow_isolate: true, ..UnitSpec::new(name) }
+}
