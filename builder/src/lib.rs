@@ -13,4 +13,5 @@ pub mod disk;
 pub mod esp;
 pub mod gptimage;
 pub mod signing;
+pub mod slotimage;
 pub mod tree;
