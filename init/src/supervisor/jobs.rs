@@ -30,6 +30,9 @@ impl Supervisor {
         let mut anchor_job = JobId(0);
         for (unit, kind) in plan.jobs {
             let id = self.install(now, unit, kind, mode == Mode::ReplaceIrreversibly, out);
+            if let Some(job) = self.units.get_mut(unit.index()).and_then(|unit| unit.job.as_mut()) {
+                job.unordered = plan.unordered.contains(&unit);
+            }
             if unit == anchor {
                 anchor_job = id;
             }
@@ -58,7 +61,7 @@ impl Supervisor {
         self.jobs = self.jobs.saturating_add(1);
         if let Some(unit) = self.units.get_mut(id.index()) {
             unit.checking = false;
-            unit.job = Some(Job { id: next, kind, running: false, irreversible, since: now });
+            unit.job = Some(Job { id: next, kind, running: false, irreversible, unordered: false, since: now });
             if goes_down(kind) {
                 unit.run.stop_requested = true;
             }
@@ -81,6 +84,9 @@ impl Supervisor {
     fn is_runnable(&self, id: UnitId) -> bool {
         let Some(unit) = self.unit(id) else { return false };
         let Some(job) = unit.job.as_ref().filter(|job| !job.running) else { return false };
+        if job.unordered {
+            return true;
+        }
         let job_of = |other: UnitId| self.unit(other).and_then(|other| other.job.as_ref()).map(|job| job.kind);
         let held_by_earlier = !goes_down(job.kind) && unit.related(Edge::After).any(|other| job_of(other).is_some());
         let held_by_later = unit.related(Edge::Before).any(|other| job_of(other).is_some_and(goes_down));

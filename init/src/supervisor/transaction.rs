@@ -62,6 +62,8 @@ pub enum Mode {
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub jobs: BTreeMap<UnitId, JobKind>,
+    /// Stops that do not wait for their turn, because their turn would never come.
+    pub unordered: BTreeSet<UnitId>,
     /// What was left out to break a cycle or a contradiction, for the log.
     pub notes: Vec<String>,
 }
@@ -81,8 +83,9 @@ impl Supervisor {
     pub(super) fn plan(&self, anchor: UnitId, kind: JobKind, mode: Mode) -> Result<Plan, RequestError> {
         let mut excluded: BTreeSet<Wanted> = BTreeSet::new();
         let mut notes = Vec::new();
+        let mut unordered: BTreeSet<UnitId> = BTreeSet::new();
         loop {
-            // Every turn excludes at least one job more, of finitely many: it ends.
+            // Every turn excludes at least one job or its order more, of finitely many: it ends.
             let draft = self.expand(anchor, kind, mode, &excluded)?;
             if let Some((victim, missing)) = self.hopeless(&draft, &excluded, (anchor, kind))? {
                 notes.push(format!("{}: not started, it requires {}", self.name(victim.0), self.name(missing)));
@@ -96,7 +99,12 @@ impl Supervisor {
             }
             let mut jobs = self.merge(&draft);
             self.drop_redundant(&mut jobs, anchor);
-            if let Some(cycle) = self.cycle(&jobs) {
+            if let Some(cycle) = self.cycle(&jobs, &unordered) {
+                if let Some(unit) = cycle.iter().find(|unit| jobs.get(*unit) == Some(&JobKind::Stop)) {
+                    notes.push(format!("ordering cycle: {} is stopped out of order", self.name(*unit)));
+                    unordered.insert(*unit);
+                    continue;
+                }
                 let mut names: Vec<String> = cycle.iter().map(|unit| self.name(*unit).to_owned()).collect();
                 names.extend(names.first().cloned());
                 let victim = cycle.iter().rev().find_map(|unit| {
@@ -117,7 +125,7 @@ impl Supervisor {
                 continue;
             }
             self.check_installed(&jobs)?;
-            return Ok(Plan { jobs, notes });
+            return Ok(Plan { jobs, unordered, notes });
         }
     }
 
@@ -283,9 +291,9 @@ impl Supervisor {
     }
 
     /// Jobs that wait for each other in a circle, following "waits for" among the new jobs and those installed.
-    fn cycle(&self, jobs: &BTreeMap<UnitId, JobKind>) -> Option<Vec<UnitId>> {
+    fn cycle(&self, jobs: &BTreeMap<UnitId, JobKind>, unordered: &BTreeSet<UnitId>) -> Option<Vec<UnitId>> {
         let kind_of = |id: UnitId| jobs.get(&id).copied().or_else(|| self.unit(id)?.job.as_ref().map(|job| job.kind));
-        let mut finished: BTreeSet<UnitId> = BTreeSet::new();
+        let mut finished: BTreeSet<UnitId> = unordered.clone();
         for root in jobs.keys() {
             if finished.contains(root) {
                 continue;

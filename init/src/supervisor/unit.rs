@@ -227,6 +227,8 @@ pub struct Job {
     pub running: bool,
     /// Only another irreversible job may replace it (shutdown).
     pub irreversible: bool,
+    /// It does not wait for its turn.
+    pub unordered: bool,
     /// When it was asked for.
     pub since: Monotonic,
 }

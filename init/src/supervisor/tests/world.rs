@@ -166,11 +166,14 @@ impl World {
         let name = self.sup.name(unit).to_owned();
         self.trace.push(format!("{name} spawn {}[{}]", command.phase.key(), command.index));
         let twice = self.alive.values().any(|(owner, other)| *owner == unit && other.phase == Phase::Start);
+        let spec = self.sup.unit(unit).unwrap().spec.service.as_ref().unwrap();
+        let twice = twice && spec.kill_mode != KillMode::None; // which leaves processes behind on purpose
         assert!(!(twice && command.phase == Phase::Start), "{name} runs twice: {:#?}", self.trace);
         if command.phase == Phase::Start && command.index == 0 {
             self.starts.entry(unit).or_default().push(self.now);
         }
-        if matches!(command.phase, Phase::Condition | Phase::StartPre | Phase::Start) && command.index == 0 {
+        let commands = &self.sup.unit(unit).unwrap().spec.service.as_ref().unwrap().commands;
+        if commands.keys().next() == Some(&command.phase) && command.index == 0 {
             self.check_order(unit);
         }
         self.next_pid += 1;
