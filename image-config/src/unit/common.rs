@@ -1,0 +1,318 @@
+//! `[Unit]` and `[Install]`: what every type of unit has.
+
+use std::time::Duration;
+
+use super::name::UnitName;
+use super::value::TimeSpan;
+
+/// Settings of the `[Unit]` section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Common {
+    /// `Description=`; empty when there is none (the unit's name is then shown).
+    pub description: String,
+    /// `Documentation=`.
+    pub documentation: Vec<String>,
+    /// `Requires=`: started along; when one fails to start and is also in `after`, so does this unit.
+    pub requires: Vec<UnitName>,
+    /// `Requisite=`: must be active already.
+    pub requisite: Vec<UnitName>,
+    /// `Wants=`: started along, their failure does not matter.
+    pub wants: Vec<UnitName>,
+    /// `BindsTo=`: as `requires`, and this unit stops when one stops for whatever reason.
+    pub binds_to: Vec<UnitName>,
+    /// `PartOf=`: this unit is stopped and restarted with these.
+    pub part_of: Vec<UnitName>,
+    /// `Upholds=`: kept running as long as this unit runs.
+    pub upholds: Vec<UnitName>,
+    /// `Conflicts=`: stopped when this unit starts, and the reverse.
+    pub conflicts: Vec<UnitName>,
+    /// `Before=`.
+    pub before: Vec<UnitName>,
+    /// `After=`.
+    pub after: Vec<UnitName>,
+    /// `OnFailure=`.
+    pub on_failure: Vec<UnitName>,
+    /// `OnSuccess=`.
+    pub on_success: Vec<UnitName>,
+    /// `RequiresMountsFor=`: absolute paths.
+    pub requires_mounts_for: Vec<String>,
+    /// `WantsMountsFor=`: absolute paths.
+    pub wants_mounts_for: Vec<String>,
+    /// `DefaultDependencies=`.
+    pub default_dependencies: bool,
+    /// `RefuseManualStart=`.
+    pub refuse_manual_start: bool,
+    /// `RefuseManualStop=`.
+    pub refuse_manual_stop: bool,
+    /// `AllowIsolate=`.
+    pub allow_isolate: bool,
+    /// `IgnoreOnIsolate=`.
+    pub ignore_on_isolate: bool,
+    /// `StopWhenUnneeded=`.
+    pub stop_when_unneeded: bool,
+    /// `StartLimitIntervalSec=`: 10 s unless written; zero switches the limit off.
+    pub start_limit_interval: TimeSpan,
+    /// `StartLimitBurst=`: starts allowed within the interval, 5 unless written; zero switches the limit off.
+    pub start_limit_burst: u32,
+    /// `StartLimitAction=`: what happens when the limit is hit.
+    pub start_limit_action: StartLimitAction,
+    /// `FailureAction=`: what happens when the unit fails.
+    pub failure_action: StartLimitAction,
+    /// `SuccessAction=`: what happens when the unit ends well.
+    pub success_action: StartLimitAction,
+    /// `JobTimeoutSec=`: longest that a job of this unit may wait and run.
+    pub job_timeout: TimeSpan,
+    /// `Condition...=`, in order. See [`Common::conditions_hold`].
+    pub conditions: Vec<Condition>,
+    /// `Assert...=`, in order; evaluated as conditions, but not holding is a failure.
+    pub asserts: Vec<Condition>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            description: String::new(),
+            documentation: Vec::new(),
+            requires: Vec::new(),
+            requisite: Vec::new(),
+            wants: Vec::new(),
+            binds_to: Vec::new(),
+            part_of: Vec::new(),
+            upholds: Vec::new(),
+            conflicts: Vec::new(),
+            before: Vec::new(),
+            after: Vec::new(),
+            on_failure: Vec::new(),
+            on_success: Vec::new(),
+            requires_mounts_for: Vec::new(),
+            wants_mounts_for: Vec::new(),
+            default_dependencies: true,
+            refuse_manual_start: false,
+            refuse_manual_stop: false,
+            allow_isolate: false,
+            ignore_on_isolate: false,
+            stop_when_unneeded: false,
+            start_limit_interval: TimeSpan::Finite(Duration::from_secs(10)),
+            start_limit_burst: 5,
+            start_limit_action: StartLimitAction::None,
+            failure_action: StartLimitAction::None,
+            success_action: StartLimitAction::None,
+            job_timeout: TimeSpan::Infinity,
+            conditions: Vec::new(),
+            asserts: Vec::new(),
+        }
+    }
+}
+
+impl Common {
+    /// Whether a list of conditions holds as a whole: every plain one must hold, and if there are triggering ones
+    /// (`|`), at least one of them.
+    ///
+    /// `holds` judges the bare condition; negation is applied here.
+    pub fn conditions_hold(conditions: &[Condition], mut holds: impl FnMut(&Condition) -> bool) -> bool {
+        let mut triggered = None;
+        for condition in conditions {
+            let result = holds(condition) != condition.negate;
+            if condition.trigger {
+                triggered = Some(triggered.unwrap_or(false) || result);
+            } else if !result {
+                return false;
+            }
+        }
+        triggered.unwrap_or(true)
+    }
+}
+
+/// One `Condition...=` or `Assert...=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Condition {
+    /// What is asked.
+    pub kind: ConditionKind,
+    /// `|`: one of the triggering conditions must hold.
+    pub trigger: bool,
+    /// `!`: must not hold.
+    pub negate: bool,
+    /// The rest, specifiers expanded.
+    pub argument: String,
+}
+
+/// What a condition asks; the names are systemd's without `Condition`/`Assert`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "systemd.unit(5) describes each under its own name")]
+pub enum ConditionKind {
+    AcPower,
+    Architecture,
+    Capability,
+    ControlGroupController,
+    Cpus,
+    CpuFeature,
+    CpuPressure,
+    Credential,
+    DirectoryNotEmpty,
+    Environment,
+    FileIsExecutable,
+    FileNotEmpty,
+    Firmware,
+    FirstBoot,
+    Group,
+    Host,
+    IoPressure,
+    KernelCommandLine,
+    KernelModuleLoaded,
+    KernelVersion,
+    Memory,
+    MemoryPressure,
+    NeedsUpdate,
+    OsRelease,
+    PathExists,
+    PathExistsGlob,
+    PathIsDirectory,
+    PathIsEncrypted,
+    PathIsMountPoint,
+    PathIsReadWrite,
+    PathIsSocket,
+    PathIsSymbolicLink,
+    Security,
+    User,
+    Version,
+    Virtualization,
+}
+
+impl ConditionKind {
+    const ALL: [(&'static str, Self); 36] = [
+        ("ACPower", Self::AcPower),
+        ("Architecture", Self::Architecture),
+        ("Capability", Self::Capability),
+        ("ControlGroupController", Self::ControlGroupController),
+        ("CPUs", Self::Cpus),
+        ("CPUFeature", Self::CpuFeature),
+        ("CPUPressure", Self::CpuPressure),
+        ("Credential", Self::Credential),
+        ("DirectoryNotEmpty", Self::DirectoryNotEmpty),
+        ("Environment", Self::Environment),
+        ("FileIsExecutable", Self::FileIsExecutable),
+        ("FileNotEmpty", Self::FileNotEmpty),
+        ("Firmware", Self::Firmware),
+        ("FirstBoot", Self::FirstBoot),
+        ("Group", Self::Group),
+        ("Host", Self::Host),
+        ("IOPressure", Self::IoPressure),
+        ("KernelCommandLine", Self::KernelCommandLine),
+        ("KernelModuleLoaded", Self::KernelModuleLoaded),
+        ("KernelVersion", Self::KernelVersion),
+        ("Memory", Self::Memory),
+        ("MemoryPressure", Self::MemoryPressure),
+        ("NeedsUpdate", Self::NeedsUpdate),
+        ("OSRelease", Self::OsRelease),
+        ("PathExists", Self::PathExists),
+        ("PathExistsGlob", Self::PathExistsGlob),
+        ("PathIsDirectory", Self::PathIsDirectory),
+        ("PathIsEncrypted", Self::PathIsEncrypted),
+        ("PathIsMountPoint", Self::PathIsMountPoint),
+        ("PathIsReadWrite", Self::PathIsReadWrite),
+        ("PathIsSocket", Self::PathIsSocket),
+        ("PathIsSymbolicLink", Self::PathIsSymbolicLink),
+        ("Security", Self::Security),
+        ("User", Self::User),
+        ("Version", Self::Version),
+        ("Virtualization", Self::Virtualization),
+    ];
+
+    /// The kind with systemd's name, without `Condition` or `Assert` before it.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(text, _)| *text == name).map(|(_, kind)| *kind)
+    }
+
+    /// systemd's name, without `Condition` or `Assert` before it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(text, _)| text)
+    }
+}
+
+/// What the machine does when a unit hits its start limit, fails or ends (`StartLimitAction=` and its kin).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StartLimitAction {
+    /// Nothing.
+    #[default]
+    None,
+    /// Orderly reboot.
+    Reboot,
+    /// Reboot without stopping units in order.
+    RebootForce,
+    /// Reboot at once.
+    RebootImmediate,
+    /// Orderly power-off.
+    Poweroff,
+    /// Power-off without stopping units in order.
+    PoweroffForce,
+    /// Power-off at once.
+    PoweroffImmediate,
+    /// Orderly halt.
+    Halt,
+    /// Halt without stopping units in order.
+    HaltForce,
+    /// Halt at once.
+    HaltImmediate,
+    /// End of the service manager.
+    Exit,
+    /// End of the service manager without stopping units in order.
+    ExitForce,
+}
+
+/// Settings of the `[Install]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Install {
+    /// `WantedBy=`.
+    pub wanted_by: Vec<UnitName>,
+    /// `RequiredBy=`.
+    pub required_by: Vec<UnitName>,
+    /// `UpheldBy=`.
+    pub upheld_by: Vec<UnitName>,
+    /// `Alias=`.
+    pub alias: Vec<UnitName>,
+    /// `Also=`: enabled along.
+    pub also: Vec<UnitName>,
+    /// `DefaultInstance=`: which instance enabling a template means.
+    pub default_instance: Option<String>,
+}
+
+impl Install {
+    /// Whether there is anything to enable.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self { default_instance: self.default_instance.clone(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_conditions_all_hold_and_one_of_the_triggering_ones() {
+        let condition = |trigger, negate, argument: &str| Condition {
+            kind: ConditionKind::PathExists,
+            trigger,
+            negate,
+            argument: argument.to_owned(),
+        };
+        let holds = |condition: &Condition| condition.argument == "yes";
+        let cases: &[(&[(bool, bool, &str)], bool)] = &[
+            (&[], true),
+            (&[(false, false, "yes")], true),
+            (&[(false, false, "no")], false),
+            (&[(false, true, "no")], true),
+            (&[(true, false, "no"), (true, false, "yes")], true),
+            (&[(true, false, "no")], false),
+            (&[(true, false, "yes"), (false, false, "no")], false),
+            (&[(true, false, "no"), (false, false, "yes")], false),
+        ];
+        for (list, want) in cases {
+            let list: Vec<_> =
+                list.iter().map(|(trigger, negate, text)| condition(*trigger, *negate, text)).collect();
+            assert_eq!(Common::conditions_hold(&list, holds), *want, "{list:?}");
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! One assignment on its way into a typed field: every way in which values are read.
+
+use super::common::{Condition, ConditionKind};
+use super::environment::is_variable_name;
+use super::exec::{
+    EnvironmentFile, Input, Output, Resource, ResourceLimit, ServiceDirectory, WorkingDirectory,
+};
+use super::file::Warning;
+use super::name::UnitName;
+use super::service::{ExecCommand, ExitStatusSet};
+use super::signal::Signal;
+use super::specifier::{System, expand_specifiers};
+use super::syntax::{Escapes, Words, split_words};
+use super::value::{self, TimeSpan, ValueError};
+
+/// Why an assignment is ignored; becomes the message of a warning.
+pub(super) type Ignored = String;
+
+/// An assignment and what is needed to read it.
+pub(super) struct Setting<'a> {
+    pub key: &'a str,
+    pub value: &'a str,
+    pub unit: &'a UnitName,
+    /// Path of the unit's main file, for `%y`.
+    pub fragment: &'a str,
+    pub system: &'a System,
+    /// File and line of the assignment.
+    pub place: (&'a str, u32),
+    pub warnings: &'a mut Vec<Warning>,
+}
+
+/// How the numbers of a `Limit...=` are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LimitUnit {
+    Bytes,
+    Count,
+    Seconds,
+    Microseconds,
+    Nice,
+}
+
+impl Setting<'_> {
+    /// Reports a part that is left out, while the rest of the assignment counts.
+    pub fn warn(&mut self, message: String) {
+        let (path, line) = self.place;
+        self.warnings.push(Warning { path: path.to_owned(), line, message });
+    }
+
+    fn expand(&self, text: &str) -> Result<String, Ignored> {
+        expand_specifiers(text, self.unit, self.fragment, self.system).map_err(|error| self.ignored(&error))
+    }
+
+    fn ignored(&self, problem: &dyn std::fmt::Display) -> Ignored {
+        format!("`{}=` is ignored: {problem}", self.key)
+    }
+
+    /// A value read by `parse`; empty is an error where `parse` says so.
+    pub fn plain<T>(
+        &self,
+        slot: &mut T,
+        parse: impl Fn(&str) -> Result<T, ValueError>,
+    ) -> Result<(), Ignored> {
+        *slot = parse(self.value).map_err(|error| self.ignored(&error))?;
+        Ok(())
+    }
+
+    /// As [`Setting::plain`]; empty is back to nothing written.
+    pub fn optional<T>(
+        &self,
+        slot: &mut Option<T>,
+        parse: impl Fn(&str) -> Result<T, ValueError>,
+    ) -> Result<(), Ignored> {
+        *slot = match self.value {
+            "" => None,
+            value => Some(parse(value).map_err(|error| self.ignored(&error))?),
+        };
+        Ok(())
+    }
+
+    /// One of a table's words.
+    pub fn choice<T: Copy>(&self, slot: &mut T, table: &[(&str, T)]) -> Result<(), Ignored> {
+        self.plain(slot, |text| value::choice(text, table))
+    }
+
+    /// A span in which zero means "no limit".
+    pub fn limit_span(&self, slot: &mut TimeSpan) -> Result<(), Ignored> {
+        self.plain(slot, |text| value::time_span(text).map(TimeSpan::zero_is_infinity))
+    }
+
+    /// A signal.
+    pub fn signal(&self, slot: &mut Signal) -> Result<(), Ignored> {
+        *slot = Signal::parse(self.value)
+            .ok_or_else(|| self.ignored(&format!("`{}` is no signal", self.value)))?;
+        Ok(())
+    }
+
+    /// Text, specifiers expanded.
+    pub fn text(&self, slot: &mut String) -> Result<(), Ignored> {
+        *slot = self.expand(self.value)?;
+        Ok(())
+    }
+
+    /// Text, specifiers expanded; empty is nothing.
+    pub fn optional_text(&self, slot: &mut Option<String>) -> Result<(), Ignored> {
+        let text = self.expand(self.value)?;
+        *slot = (!text.is_empty()).then_some(text);
+        Ok(())
+    }
+
+    /// Name or number of a user or group.
+    pub fn account(&self, slot: &mut Option<String>) -> Result<(), Ignored> {
+        self.optional_text(slot)?;
+        if slot.as_ref().is_some_and(|text| !is_account(text)) {
+            return Err(self.ignored(&format!("`{}` is no user or group", slot.take().unwrap_or_default())));
+        }
+        Ok(())
+    }
+
+    /// An absolute path, specifiers expanded; empty is nothing.
+    pub fn path(&self, slot: &mut Option<String>) -> Result<(), Ignored> {
+        let text = self.expand(self.value)?;
+        *slot = match text.as_str() {
+            "" => None,
+            path => Some(value::absolute_path(path).map_err(|error| self.ignored(&error))?),
+        };
+        Ok(())
+    }
+
+    /// The value's words, specifiers expanded after the quotes are off.
+    fn words(&self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
+        let words = split_words(self.value, escapes).map_err(|error| self.ignored(&error))?;
+        words.iter().map(|word| self.expand(word)).collect()
+    }
+
+    /// A list of words; empty resets it.
+    pub fn list(&mut self, slot: &mut Vec<String>, accept: fn(&str) -> bool) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            slot.clear();
+        }
+        for word in self.words(Escapes::Decode)? {
+            if accept(&word) {
+                slot.push(word);
+            } else {
+                self.warn(format!("`{word}` in `{}=` is left out: it has no meaning there", self.key));
+            }
+        }
+        Ok(())
+    }
+
+    /// A list of units. Dependencies cannot be reset: an empty value does nothing.
+    pub fn units(&mut self, slot: &mut Vec<UnitName>) -> Result<(), Ignored> {
+        for word in self.words(Escapes::Keep)? {
+            match UnitName::parse(&word).map(|name| self.instantiate(name)) {
+                Ok(Some(name)) if slot.contains(&name) => {}
+                Ok(Some(name)) => slot.push(name),
+                Ok(None) => self.warn(format!("`{word}` in `{}=` is left out: it is a template", self.key)),
+                Err(error) => self.warn(format!("`{}=`: {error}; it is left out", self.key)),
+            }
+        }
+        Ok(())
+    }
+
+    /// A template means its instance of this unit's own instance.
+    fn instantiate(&self, name: UnitName) -> Option<UnitName> {
+        if !name.is_template() {
+            return Some(name);
+        }
+        let instance = self.unit.instance().filter(|instance| !instance.is_empty())?;
+        name.with_instance(instance).ok()
+    }
+
+    /// A list of unit names of `[Install]`, in which templates stay templates; empty does nothing.
+    pub fn install_units(&mut self, slot: &mut Vec<UnitName>) -> Result<(), Ignored> {
+        for word in self.words(Escapes::Keep)? {
+            match UnitName::parse(&word) {
+                Ok(name) if slot.contains(&name) => {}
+                Ok(name) => slot.push(name),
+                Err(error) => self.warn(format!("`{}=`: {error}; it is left out", self.key)),
+            }
+        }
+        Ok(())
+    }
+
+    /// `Condition...=` and `Assert...=`; empty resets the whole list.
+    pub fn condition(&self, slot: &mut Vec<Condition>, kind: ConditionKind) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            slot.clear();
+            return Ok(());
+        }
+        let (trigger, rest) = strip(self.value, '|');
+        let (negate, rest) = strip(rest, '!');
+        slot.push(Condition { kind, trigger, negate, argument: self.expand(rest.trim_start())? });
+        Ok(())
+    }
+
+    /// `Environment=`; empty resets.
+    pub fn environment(&mut self, slot: &mut Vec<(String, String)>) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            slot.clear();
+        }
+        for word in self.words(Escapes::Decode)? {
+            match word.split_once('=').filter(|(name, _)| is_variable_name(name)) {
+                Some((name, value)) => slot.push((name.to_owned(), value.to_owned())),
+                None => self.warn(format!("`{word}` is left out: it is no assignment of a variable")),
+            }
+        }
+        Ok(())
+    }
+
+    /// `EnvironmentFile=`; empty resets.
+    pub fn environment_file(&self, slot: &mut Vec<EnvironmentFile>) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            slot.clear();
+            return Ok(());
+        }
+        let (optional, rest) = strip(self.value, '-');
+        let path = value::absolute_path(&self.expand(rest)?).map_err(|error| self.ignored(&error))?;
+        slot.push(EnvironmentFile { path, optional });
+        Ok(())
+    }
+
+    /// `WorkingDirectory=`.
+    pub fn working_directory(&self, slot: &mut WorkingDirectory) -> Result<(), Ignored> {
+        let (optional, rest) = strip(self.value, '-');
+        *slot = match self.expand(rest)?.as_str() {
+            "" => WorkingDirectory::Root,
+            "~" => WorkingDirectory::Home { optional },
+            path => {
+                let path = value::absolute_path(path).map_err(|error| self.ignored(&error))?;
+                WorkingDirectory::Path { path, optional }
+            }
+        };
+        Ok(())
+    }
+
+    /// `RuntimeDirectory=` and its kin; empty resets.
+    pub fn directory(&mut self, slot: &mut ServiceDirectory) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            slot.paths.clear();
+        }
+        for word in self.words(Escapes::Decode)? {
+            let path = word.split(':').next().unwrap_or_default().trim_end_matches('/');
+            let relative = !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            if !relative {
+                self.warn(format!("`{word}` in `{}=` is left out: it is no relative path", self.key));
+                continue;
+            }
+            if word.contains(':') {
+                self.warn(format!("`{}=`: what follows the colon in `{word}` is not supported", self.key));
+            }
+            slot.paths.push(path.to_owned());
+        }
+        Ok(())
+    }
+
+    /// `Limit...=`: one value, or `soft:hard`.
+    pub fn limit(
+        &self,
+        slot: &mut Vec<ResourceLimit>,
+        resource: Resource,
+        unit: LimitUnit,
+    ) -> Result<(), Ignored> {
+        slot.retain(|limit| limit.resource != resource);
+        if self.value.is_empty() {
+            return Ok(());
+        }
+        let (soft, hard) = self.value.split_once(':').unwrap_or((self.value, self.value));
+        let read = |text: &str| limit_value(text.trim(), unit).map_err(|error| self.ignored(&error));
+        let (soft, hard) = (read(soft)?, read(hard)?);
+        if soft.unwrap_or(u64::MAX) > hard.unwrap_or(u64::MAX) {
+            return Err(self.ignored(&"the soft limit is above the hard one"));
+        }
+        slot.push(ResourceLimit { resource, soft, hard });
+        Ok(())
+    }
+
+    /// `StandardInput=`.
+    pub fn input(&self, slot: &mut Input) -> Result<(), Ignored> {
+        let file =
+            |path: &str| value::absolute_path(&self.expand(path)?).map_err(|error| self.ignored(&error));
+        *slot = match self.value.split_once(':') {
+            Some(("file", path)) => Input::File(file(path)?),
+            Some(("fd", name)) => Input::Fd(self.expand(name)?),
+            _ => match self.value {
+                "null" | "" => Input::Null,
+                "tty" => Input::Tty,
+                "tty-force" => Input::TtyForce,
+                "tty-fail" => Input::TtyFail,
+                "socket" => Input::Socket,
+                "fd" => Input::Fd("stdin".to_owned()),
+                other => return Err(self.ignored(&format!("`{other}` is not supported as an input"))),
+            },
+        };
+        Ok(())
+    }
+
+    /// `StandardOutput=` and `StandardError=`; `stream` names the descriptor that a bare `fd` means.
+    pub fn output(&self, slot: &mut Option<Output>, stream: &str) -> Result<(), Ignored> {
+        let file =
+            |path: &str| value::absolute_path(&self.expand(path)?).map_err(|error| self.ignored(&error));
+        *slot = Some(match self.value.split_once(':') {
+            Some(("file", path)) => Output::File(file(path)?),
+            Some(("append", path)) => Output::Append(file(path)?),
+            Some(("truncate", path)) => Output::Truncate(file(path)?),
+            Some(("fd", name)) => Output::Fd(self.expand(name)?),
+            _ => match self.value {
+                "" => {
+                    *slot = None;
+                    return Ok(());
+                }
+                "inherit" => Output::Inherit,
+                "null" => Output::Null,
+                "tty" => Output::Tty,
+                // syslog's socket is ours: systemd too takes the old names for the journal.
+                "journal" | "syslog" => Output::Journal,
+                "kmsg" => Output::Kmsg,
+                "journal+console" | "syslog+console" => Output::JournalConsole,
+                "kmsg+console" => Output::KmsgConsole,
+                "socket" => Output::Socket,
+                "fd" => Output::Fd(stream.to_owned()),
+                other => return Err(self.ignored(&format!("`{other}` is not supported as an output"))),
+            },
+        });
+        Ok(())
+    }
+
+    /// `SuccessExitStatus=` and its kin; empty resets.
+    pub fn exit_status(&mut self, slot: &mut ExitStatusSet) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            *slot = ExitStatusSet::default();
+        }
+        for word in self.words(Escapes::Decode)? {
+            let named = EXIT_CODES.iter().find(|(name, _)| *name == word).map(|(_, code)| *code);
+            if let Some(code) = word.parse::<u8>().ok().or(named) {
+                slot.codes.insert(code);
+            } else if let Some(signal) = Signal::parse(&word) {
+                slot.signals.insert(signal);
+            } else {
+                self.warn(format!("`{word}` in `{}=` is left out: neither exit code nor signal", self.key));
+            }
+        }
+        Ok(())
+    }
+
+    /// `Exec...=`: one command, or several with `;` between them; empty resets.
+    pub fn commands(&self, slot: &mut Vec<ExecCommand>) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            slot.clear();
+            return Ok(());
+        }
+        let mut words = Words::new(self.value, Escapes::Decode);
+        let mut commands = Vec::new();
+        while !words.rest().is_empty() {
+            if !words.take_literal(";") {
+                commands.push(self.command(&mut words)?);
+            }
+        }
+        slot.append(&mut commands);
+        Ok(())
+    }
+
+    fn command(&self, words: &mut Words<'_>) -> Result<ExecCommand, Ignored> {
+        let mut next = |what: &str| match words.next() {
+            Some(Ok(word)) => Ok(word),
+            Some(Err(error)) => Err(self.ignored(&error)),
+            None => Err(self.ignored(&format!("{what} is missing"))),
+        };
+        let first = next("the program")?;
+        let mut command = ExecCommand::default();
+        let program = self.expand(prefixes(&first, &mut command))?;
+        if program.is_empty() || program.ends_with('/') {
+            return Err(self.ignored(&format!("`{first}` names no program")));
+        }
+        command.program = if program.starts_with('/') {
+            value::absolute_path(&program).map_err(|error| self.ignored(&error))?
+        } else if program.contains('/') {
+            return Err(self.ignored(&format!("`{program}` is neither a plain name nor an absolute path")));
+        } else {
+            program
+        };
+        if command.argv0.is_some() {
+            command.argv0 = Some(self.expand(&next("the name that `@` asks for")?)?);
+        }
+        loop {
+            // A lone `;` ends the command, `\;` is an argument: both only outside quotes.
+            if words.rest().is_empty() || words.clone().take_literal(";") {
+                return Ok(command);
+            }
+            if words.take_literal("\\;") {
+                command.raw_arguments.push(";".to_owned());
+                continue;
+            }
+            match words.next() {
+                Some(Ok(word)) => command.raw_arguments.push(self.expand(&word)?),
+                Some(Err(error)) => return Err(self.ignored(&error)),
+                None => return Ok(command),
+            }
+        }
+    }
+}
+
+/// Takes the prefixes of a command off, each at most once. A set `argv0` only marks that `@` was there.
+fn prefixes<'a>(word: &'a str, command: &mut ExecCommand) -> &'a str {
+    let mut rest = word;
+    let mut ambient = false;
+    while let Some(c) = rest.chars().next() {
+        match c {
+            '-' if !command.ignore_failure => command.ignore_failure = true,
+            '@' if command.argv0.is_none() => command.argv0 = Some(String::new()),
+            ':' if !command.literal => command.literal = true,
+            '+' if !(command.full_privileges || command.no_setuid || ambient) => {
+                command.full_privileges = true
+            }
+            '!' if !(command.full_privileges || command.no_setuid || ambient) => command.no_setuid = true,
+            '!' if !(command.full_privileges || ambient) => {
+                command.no_setuid = false;
+                ambient = true;
+            }
+            _ => break,
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    rest
+}
+
+fn strip(text: &str, prefix: char) -> (bool, &str) {
+    match text.strip_prefix(prefix) {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    }
+}
+
+fn is_account(text: &str) -> bool {
+    text.len() <= 255
+        && !text.starts_with('-')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
+}
+
+fn limit_value(text: &str, unit: LimitUnit) -> Result<Option<u64>, ValueError> {
+    if text == "infinity" {
+        return Ok(None);
+    }
+    let span =
+        |text: &str| value::time_span(text).map(|span| span.finite().map(|duration| duration.as_micros()));
+    let whole = |us: Option<u128>| us.map(|us| u64::try_from(us).unwrap_or(u64::MAX));
+    match unit {
+        LimitUnit::Bytes => value::size(text).map(Some),
+        LimitUnit::Count => value::count(text).map(Some),
+        // Limits of whole seconds are rounded up: less would be no limit that was asked for.
+        LimitUnit::Seconds => span(text).map(|us| whole(us.map(|us| us.div_ceil(1_000_000)))),
+        LimitUnit::Microseconds if text.chars().all(|c| c.is_ascii_digit()) => value::count(text).map(Some),
+        LimitUnit::Microseconds => span(text).map(whole),
+        // With a sign it is a nice level (-20 to 19), which the kernel counts from 40 down to 1.
+        LimitUnit::Nice if text.starts_with(['+', '-']) => {
+            let level = value::integer(text, -20..=19, "a nice level from -20 to 19")?;
+            Ok(u64::try_from(20 - level).ok())
+        }
+        LimitUnit::Nice => value::count(text).map(Some),
+    }
+}
+
+/// Exit codes with names: systemd.exec(5), "Process Exit Codes".
+const EXIT_CODES: [(&str, u8); 66] = [
+    ("SUCCESS", 0),
+    ("FAILURE", 1),
+    ("INVALIDARGUMENT", 2),
+    ("NOTIMPLEMENTED", 3),
+    ("NOPERMISSION", 4),
+    ("NOTINSTALLED", 5),
+    ("NOTCONFIGURED", 6),
+    ("NOTRUNNING", 7),
+    ("USAGE", 64),
+    ("DATAERR", 65),
+    ("NOINPUT", 66),
+    ("NOUSER", 67),
+    ("NOHOST", 68),
+    ("UNAVAILABLE", 69),
+    ("SOFTWARE", 70),
+    ("OSERR", 71),
+    ("OSFILE", 72),
+    ("CANTCREAT", 73),
+    ("IOERR", 74),
+    ("TEMPFAIL", 75),
+    ("PROTOCOL", 76),
+    ("NOPERM", 77),
+    ("CONFIG", 78),
+    ("CHDIR", 200),
+    ("NICE", 201),
+    ("FDS", 202),
+    ("EXEC", 203),
+    ("MEMORY", 204),
+    ("LIMITS", 205),
+    ("OOM_ADJUST", 206),
+    ("SIGNAL_MASK", 207),
+    ("STDIN", 208),
+    ("STDOUT", 209),
+    ("CHROOT", 210),
+    ("IOPRIO", 211),
+    ("TIMERSLACK", 212),
+    ("SECUREBITS", 213),
+    ("SETSCHEDULER", 214),
+    ("CPUAFFINITY", 215),
+    ("GROUP", 216),
+    ("USER", 217),
+    ("CAPABILITIES", 218),
+    ("CGROUP", 219),
+    ("SETSID", 220),
+    ("CONFIRM", 221),
+    ("STDERR", 222),
+    ("PAM", 224),
+    ("NETWORK", 225),
+    ("NAMESPACE", 226),
+    ("NO_NEW_PRIVILEGES", 227),
+    ("SECCOMP", 228),
+    ("SELINUX_CONTEXT", 229),
+    ("PERSONALITY", 230),
+    ("APPARMOR_PROFILE", 231),
+    ("ADDRESS_FAMILIES", 232),
+    ("RUNTIME_DIRECTORY", 233),
+    ("CHOWN", 235),
+    ("SMACK_PROCESS_LABEL", 236),
+    ("KEYRING", 237),
+    ("STATE_DIRECTORY", 238),
+    ("CACHE_DIRECTORY", 239),
+    ("LOGS_DIRECTORY", 240),
+    ("CONFIGURATION_DIRECTORY", 241),
+    ("NUMA_POLICY", 242),
+    ("CREDENTIALS", 243),
+    ("BPF", 245),
+];
