@@ -1,7 +1,7 @@
 //! The boot loader's decisions, without the firmware: they run in tests on the host. `main.rs` puts UEFI underneath.
 //!
 //! Absent on purpose: file systems (a slot is read as raw bytes), menus, settings that are not signed (SAFETY 13).
-//! Start with [`trust`] (whom this loader believes).
+//! Start with [`select::boot`] (the whole boot) and [`trust`] (whom this loader believes).
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(
     test,
@@ -13,4 +13,10 @@
     )
 )]
 
+extern crate alloc;
+
+pub mod arguments;
+pub mod machine;
+pub mod select;
+pub mod slot;
 pub mod trust;
