@@ -5,5 +5,8 @@ pub mod child;
 pub mod dm;
 pub mod packet;
 pub mod random;
+pub mod signals;
+pub mod spawn;
+pub mod terminal;
 pub mod tsc;
 pub mod watchdog;

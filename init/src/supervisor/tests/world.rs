@@ -1,6 +1,6 @@
 //! A world of simulated processes around a supervisor. It checks what must hold at every step.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::supervisor::*;
 
@@ -29,6 +29,9 @@ pub struct World {
     pub finished: Vec<(String, JobKind, JobResult)>,
     pub trace: Vec<String>,
     pub power: Option<PowerAction>,
+    /// When a unit was last seen up, or its start counted as done.
+    last_up: BTreeMap<UnitId, Monotonic>,
+    up: BTreeSet<UnitId>,
     next_pid: u32,
 }
 
@@ -47,6 +50,8 @@ impl World {
             finished: Vec::new(),
             trace: Vec::new(),
             power: None,
+            last_up: BTreeMap::new(),
+            up: BTreeSet::new(),
             next_pid: 100,
         }
     }
@@ -148,9 +153,17 @@ impl World {
             Effect::Changed { unit } => {
                 let state = self.sup.unit(unit).unwrap().sub.word();
                 self.trace.push(format!("{} {state}", self.sup.name(unit)));
+                let is_up = self.sup.unit(unit).unwrap().active().is_up();
+                if is_up || self.up.contains(&unit) {
+                    self.last_up.insert(unit, self.now);
+                }
+                if is_up { self.up.insert(unit) } else { self.up.remove(&unit) };
                 Vec::new()
             }
             Effect::JobFinished { unit, kind, result, .. } => {
+                if result == JobResult::Done && matches!(kind, JobKind::Start | JobKind::Restart) {
+                    self.last_up.insert(unit, self.now); // a clean end before it was up counts as done, as with systemd
+                }
                 self.finished.push((self.sup.name(unit).to_owned(), kind, result));
                 Vec::new()
             }
@@ -201,8 +214,10 @@ impl World {
                 || other.condition.is_some()
                 || other.run.result == ServiceResult::ExecCondition
                 || is_transient(other);
-            let by_restart = found.run.restarts > 0;
-            assert!(!ordered || fine || by_restart, "{} starts without {}", found.spec.name, other.spec.name);
+            // One that was up and went down again while the job waited holds nobody up: that is BindsTo='s business.
+            let since = found.job.as_ref().unwrap().since;
+            let was_up = self.last_up.get(&needed).is_some_and(|when| *when >= since);
+            assert!(!ordered || fine || was_up, "{} starts without {}", found.spec.name, other.spec.name);
         }
     }
 
