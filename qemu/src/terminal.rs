@@ -31,7 +31,7 @@ impl Drop for Terminal {
         if let Some(modes) = &self.modes
             && may_read()
         {
-            let _ = tcsetattr(stdin(), OptionalActions::Drain, modes);
+            let _ = tcsetattr(stdin(), OptionalActions::Now, modes);
         }
         // QEMU makes its streams non-blocking, and they are the same open files as ours.
         for (stream, flags) in streams().into_iter().zip(self.flags) {
@@ -42,7 +42,9 @@ impl Drop for Terminal {
     }
 }
 
-/// Whether reading stdin works: not for a job in the background of a terminal, which the kernel would stop.
+/// Whether reading stdin works: not for a job in the background of a terminal, which the kernel would stop. A terminal that is
+/// not the session's own has no such jobs.
 pub fn may_read() -> bool {
-    !stdin().is_terminal() || tcgetpgrp(stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
+    let in_background = || tcgetpgrp(stdin()).is_ok_and(|group| group != rustix::process::getpgrp());
+    !stdin().is_terminal() || !in_background()
 }
