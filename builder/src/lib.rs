@@ -10,8 +10,10 @@
 )]
 
 pub mod disk;
+pub mod erofs;
 pub mod esp;
 pub mod gptimage;
 pub mod signing;
 pub mod slotimage;
+
 pub mod tree;
