@@ -1,0 +1,491 @@
+//! Fetching files over HTTP: mirrors in turn, retries, resumed downloads.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use reqwest::StatusCode;
+use reqwest::blocking::{Client, Response};
+use reqwest::header;
+
+use crate::cache::{Cache, CacheError, create_parent, io_error};
+use crate::digest::{Digest, Hasher};
+use crate::mirrors::Mirrors;
+use crate::progress::{Progress, Task};
+
+/// How patient a fetcher is.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    /// How often the whole list of mirrors is tried.
+    pub rounds: u32,
+    /// Pause before the second round; each later one is twice as long, and up to half of it is added at random, so
+    /// that many builders do not come back at once.
+    pub first_pause: Duration,
+    /// No pause is longer.
+    pub longest_pause: Duration,
+    /// For a connection, for the answer to begin, and for each piece of it to arrive.
+    pub timeout: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            rounds: 4,
+            first_pause: Duration::from_millis(500),
+            longest_pause: Duration::from_secs(10),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A download that failed on every mirror.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No mirror gave the file.
+    #[error("cannot fetch {path}: {}\nhint: {}", tried(attempts), advice(attempts))]
+    AllMirrors {
+        /// Path below the mirror's base.
+        path: String,
+        /// What happened, the latest of each mirror.
+        attempts: Vec<Attempt>,
+    },
+    /// There is no mirror to ask.
+    #[error("cannot fetch {path}: no mirror is configured")]
+    NoMirror {
+        /// Path below the mirror's base.
+        path: String,
+    },
+    /// The HTTP client itself.
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+/// What a mirror did.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The whole URL.
+    pub url: String,
+    /// Why it was no use.
+    pub failure: Failure,
+}
+
+/// Why an answer was no use.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No connection, no answer, or an answer that broke off.
+    #[error("{}", with_causes(.0))]
+    Transport(reqwest::Error),
+    /// The answer broke off.
+    #[error("the connection broke: {0}")]
+    Broken(io::Error),
+    /// An answer that is no success.
+    #[error("the server answers {0}")]
+    Status(StatusCode),
+    /// Fewer or more bytes than the index says.
+    #[error("got {got} bytes, expected {expected}")]
+    Size {
+        /// Bytes that came.
+        got: u64,
+        /// Bytes that the index names.
+        expected: u64,
+    },
+    /// Other bytes than the index says.
+    #[error("the content has SHA-256 {found}, expected {expected}")]
+    Digest {
+        /// Of what came.
+        found: Digest,
+        /// Of the index.
+        expected: Digest,
+    },
+    /// What came is not acceptable to the caller, for example a signature that does not verify.
+    #[error("{0}")]
+    Refused(String),
+}
+
+fn with_causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}
+
+fn tried(attempts: &[Attempt]) -> String {
+    let shown: Vec<String> = attempts.iter().map(|a| format!("\n  {}: {}", a.url, a.failure)).collect();
+    shown.concat()
+}
+
+fn advice(attempts: &[Attempt]) -> &'static str {
+    let has = |test: fn(&Failure) -> bool| attempts.iter().any(|a| test(&a.failure));
+    if has(|f| matches!(f, Failure::Refused(_))) {
+        "a mirror served something that cannot be trusted; name another one with --mirror"
+    } else if has(|f| matches!(f, Failure::Digest { .. } | Failure::Size { .. })) {
+        "a mirror or a proxy serves something else than the signed index names; name another mirror with --mirror"
+    } else if has(|f| matches!(f, Failure::Status(s) if *s == StatusCode::NOT_FOUND)) {
+        "the mirror has moved on or lacks the suite; try again later, or name another one with --mirror"
+    } else {
+        "check the network and http_proxy, or name another mirror with --mirror; --offline uses the cache alone"
+    }
+}
+
+impl Failure {
+    /// Whether the same mirror may do better later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Transport(_) | Self::Broken(_) | Self::Size { .. } | Self::Digest { .. } => true,
+            Self::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Refused(_) => false,
+        }
+    }
+}
+
+/// A file whose size and digest are known.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Path below the mirror's base.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Content.
+    pub sha256: Digest,
+}
+
+/// A document that may not have changed.
+#[derive(Debug)]
+pub enum Fresh<T> {
+    /// It is as it was at the time that was given.
+    Unchanged,
+    /// It is new, and this is what the caller made of it.
+    New(T),
+}
+
+/// Fetches from one list of mirrors. Remembers which mirror worked last. Can be used from several threads.
+pub struct Fetcher<'a> {
+    mirrors: &'a Mirrors,
+    patience: &'a Patience,
+    client: &'a LazyClient,
+    progress: &'a dyn Progress,
+    /// Index of the mirror that is asked first.
+    favourite: AtomicUsize,
+}
+
+impl std::fmt::Debug for Fetcher<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Fetcher").field("mirrors", self.mirrors).finish_non_exhaustive()
+    }
+}
+
+/// The HTTP client, made when it is first needed: reading the host's certificates takes time that an offline build
+/// need not spend.
+#[derive(Debug, Default)]
+pub struct LazyClient(OnceLock<Client>);
+
+impl LazyClient {
+    fn get(&self, timeout: Duration) -> Result<Client, FetchError> {
+        if let Some(client) = self.0.get() {
+            return Ok(client.clone());
+        }
+        let client = new_client(timeout).map_err(FetchError::Client)?;
+        Ok(self.0.get_or_init(|| client).clone())
+    }
+}
+
+/// TLS by rustls with ring, trusting what the host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured). Without
+/// certificates plain http still works; https then fails with its own message. `http_proxy`, `https_proxy` and
+/// `no_proxy` are honoured by reqwest.
+fn new_client(timeout: Duration) -> reqwest::Result<Client> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider);
+    let tls = builder
+        .with_safe_default_protocol_versions()
+        .unwrap_or_else(|error| unreachable!("ring has the default protocol versions: {error}"))
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .connect_timeout(timeout)
+        .timeout(timeout) // in the blocking client: for each operation, not for the whole download
+        .user_agent(concat!("ferrite/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+impl<'a> Fetcher<'a> {
+    /// A fetcher over these mirrors.
+    pub fn new(
+        mirrors: &'a Mirrors,
+        patience: &'a Patience,
+        client: &'a LazyClient,
+        progress: &'a dyn Progress,
+    ) -> Self {
+        Self { mirrors, patience, client, progress, favourite: AtomicUsize::new(0) }
+    }
+
+    /// Runs `once` with a mirror after the other until it succeeds.
+    fn with_mirrors<T>(
+        &self,
+        path: &str,
+        mut once: impl FnMut(&Client, &str) -> Result<Result<T, Failure>, FetchError>,
+    ) -> Result<T, FetchError> {
+        let bases = self.mirrors.urls();
+        if bases.is_empty() {
+            return Err(FetchError::NoMirror { path: path.to_owned() });
+        }
+        let client = self.client.get(self.patience.timeout)?;
+        let mut attempts: Vec<Option<Attempt>> = bases.iter().map(|_| None).collect();
+        for round in 0..self.patience.rounds.max(1) {
+            if round > 0 {
+                std::thread::sleep(self.pause(round));
+            }
+            let first = self.favourite.load(Ordering::Relaxed);
+            for offset in 0..bases.len() {
+                let number = (first + offset) % bases.len();
+                let (Some(base), Some(attempt)) = (bases.get(number), attempts.get_mut(number)) else { continue };
+                if attempt.as_ref().is_some_and(|a| !a.failure.may_pass()) {
+                    continue;
+                }
+                let url = format!("{base}/{path}");
+                match once(&client, &url)? {
+                    Ok(value) => {
+                        self.favourite.store(number, Ordering::Relaxed);
+                        return Ok(value);
+                    }
+                    Err(failure) => {
+                        self.progress.note(&format!("{url}: {failure}"));
+                        *attempt = Some(Attempt { url, failure });
+                    }
+                }
+            }
+            if !attempts.iter().flatten().any(|a| a.failure.may_pass()) {
+                break;
+            }
+        }
+        Err(FetchError::AllMirrors { path: path.to_owned(), attempts: attempts.into_iter().flatten().collect() })
+    }
+
+    fn pause(&self, round: u32) -> Duration {
+        let doubled = self.patience.first_pause.saturating_mul(1 << (round - 1).min(16));
+        let pause = doubled.min(self.patience.longest_pause);
+        // The low bits of the clock are random enough to spread builders.
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        pause + pause.mul_f64(f64::from(clock.subsec_nanos() % 1000) / 2000.0)
+    }
+
+    /// Fetches a small document whose digest nobody knows and hands it to `accept`, which may refuse it: then the
+    /// next mirror is asked.
+    ///
+    /// # Errors
+    /// No mirror gives a document that is accepted.
+    pub fn document<T>(
+        &self,
+        path: &str,
+        max_bytes: u64,
+        if_modified_since: Option<SystemTime>,
+        mut accept: impl FnMut(Vec<u8>) -> Result<T, String>,
+    ) -> Result<Fresh<T>, FetchError> {
+        self.with_mirrors(path, |client, url| {
+            Ok((|| {
+                let mut request = client.get(url);
+                if let Some(time) = if_modified_since {
+                    request = request.header(header::IF_MODIFIED_SINCE, http_date(time));
+                }
+                let response = request.send().map_err(Failure::Transport)?;
+                if response.status() == StatusCode::NOT_MODIFIED && if_modified_since.is_some() {
+                    return Ok(Fresh::Unchanged);
+                }
+                if response.status() != StatusCode::OK {
+                    return Err(Failure::Status(response.status()));
+                }
+                let mut bytes = Vec::new();
+                response.take(max_bytes + 1).read_to_end(&mut bytes).map_err(Failure::Broken)?;
+                if bytes.len() as u64 > max_bytes {
+                    return Err(Failure::Refused(format!("it is larger than {max_bytes} bytes")));
+                }
+                accept(bytes).map(Fresh::New).map_err(Failure::Refused)
+            })())
+        })
+    }
+
+    /// Fetches a file of known content into the cache, going on where an earlier download broke off. Another process
+    /// that fetches the same file is waited for.
+    ///
+    /// # Errors
+    /// No mirror gives the right content; the cache cannot be written.
+    pub fn file(&self, cache: &Cache, wanted: &Wanted, task: &dyn Task) -> Result<PathBuf, FetchError> {
+        let partial = cache.partial_path(wanted.sha256);
+        create_parent(&partial)?;
+        let mut file = lock_partial(&partial)?;
+        if let Some(path) = cache.object(wanted.sha256, Some(wanted.size))? {
+            // Whoever held the lock before us has fetched it.
+            std::fs::remove_file(&partial).map_err(io_error("remove", &partial))?;
+            task.advance(wanted.size);
+            return Ok(path);
+        }
+        let mut shown = 0;
+        let result = self.with_mirrors(&wanted.path, |client, url| {
+            match download(client, url, wanted, &mut file, &mut shown, task) {
+                Ok(outcome) => Ok(outcome),
+                Err(error) => Err(io_error("write", &partial)(error).into()),
+            }
+        });
+        result?;
+        Ok(cache.adopt(&partial, wanted.sha256)?)
+    }
+}
+
+/// Opens a partial file and locks it. Who held the lock may have renamed the file into the cache, where nobody must
+/// write to it any more: so the name has to mean the file that is locked.
+fn lock_partial(path: &Path) -> Result<File, CacheError> {
+    loop {
+        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
+        let file = options.open(path).map_err(io_error("open", path))?;
+        file.lock().map_err(io_error("lock", path))?;
+        let locked = file.metadata().map_err(io_error("inspect", path))?;
+        if std::fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+/// One try. The outer error is the local file's, the inner one the mirror's.
+fn download(
+    client: &Client,
+    url: &str,
+    wanted: &Wanted,
+    file: &mut File,
+    shown: &mut u64,
+    task: &dyn Task,
+) -> io::Result<Result<(), Failure>> {
+    let mut hasher = Hasher::default();
+    file.seek(SeekFrom::Start(0))?;
+    io::copy(&mut file.take(wanted.size), &mut hasher)?;
+    if file.metadata()?.len() > wanted.size {
+        restart(file, &mut hasher)?;
+    }
+    let mut request = client.get(url);
+    let resume = hasher.length > 0 && hasher.length < wanted.size;
+    if hasher.length == wanted.size && wanted.size > 0 {
+        return finish(file, hasher, wanted);
+    }
+    if resume {
+        request = request.header(header::RANGE, format!("bytes={}-", hasher.length));
+    }
+    let response = match request.send() {
+        Ok(response) => response,
+        Err(error) => return Ok(Err(Failure::Transport(error))),
+    };
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT if resume && range_start(&response) == Some(hasher.length) => {}
+        StatusCode::OK => restart(file, &mut hasher)?,
+        StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
+            restart(file, &mut hasher)?;
+            return Ok(Err(Failure::Broken(io::Error::other("the server cannot resume; starting over"))));
+        }
+        status => return Ok(Err(Failure::Status(status))),
+    }
+    let mut body = response.take(wanted.size - hasher.length + 1);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = match body.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) => return Ok(Err(Failure::Broken(error))),
+        };
+        let bytes = buffer.get(..count).unwrap_or_default();
+        file.write_all(bytes)?;
+        hasher.write_all(bytes)?;
+        // A download that starts over does not count twice.
+        let seen = hasher.length.min(wanted.size);
+        task.advance(seen.saturating_sub(*shown));
+        *shown = seen.max(*shown);
+    }
+    finish(file, hasher, wanted)
+}
+
+fn restart(file: &mut File, hasher: &mut Hasher) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    *hasher = Hasher::default();
+    Ok(())
+}
+
+/// Checks what is in the file. Too little is kept, to go on from; anything else that is wrong is thrown away.
+fn finish(file: &mut File, hasher: Hasher, wanted: &Wanted) -> io::Result<Result<(), Failure>> {
+    let got = hasher.length;
+    if got < wanted.size {
+        return Ok(Err(Failure::Size { got, expected: wanted.size }));
+    }
+    let found = hasher.finish();
+    if got == wanted.size && found == wanted.sha256 {
+        return Ok(Ok(()));
+    }
+    file.set_len(0)?;
+    Ok(Err(if got == wanted.size {
+        Failure::Digest { found, expected: wanted.sha256 }
+    } else {
+        Failure::Size { got, expected: wanted.size }
+    }))
+}
+
+/// The first byte of `Content-Range: bytes FIRST-LAST/TOTAL`.
+fn range_start(response: &Response) -> Option<u64> {
+    let value = response.headers().get(header::CONTENT_RANGE)?.to_str().ok()?;
+    value.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+/// `Sat, 12 Sep 2026 07:55:41 GMT` (RFC 9110, 5.6.7).
+fn http_date(time: SystemTime) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, rest) = (seconds / 86400, seconds % 86400);
+    // Civil date from days since 1970-01-01, by eras of 400 years that begin in March.
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 2 } else { shifted - 10 };
+    let year = era * 400 + year_of_era + u64::from(month < 2);
+    let name = |names: &[&'static str], i: u64| usize::try_from(i).ok().and_then(|i| names.get(i).copied());
+    format!(
+        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
+        name(&DAYS, days % 7).unwrap_or_default(),
+        name(&MONTHS, month).unwrap_or_default(),
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn http_dates_are_what_the_date_parser_reads(seconds in 0_u64..250_000_000_000) {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            prop_assert_eq!(crate::release::parse_date(&http_date(time)), Some(time));
+        }
+    }
+
+    #[test]
+    fn http_dates_have_the_weekday() {
+        let time = crate::release::parse_date("Sat, 12 Sep 2026 07:55:41 UTC").unwrap();
+        assert_eq!(http_date(time), "Sat, 12 Sep 2026 07:55:41 GMT");
+    }
+}
