@@ -75,12 +75,11 @@ impl core::error::Error for TrustError {}
 /// The section as the compiler emits it: magic and version, no keys, no digest.
 pub const UNCONFIGURED: [u8; SECTION_LEN] = {
     let mut bytes = [0; SECTION_LEN];
-    let mut index = 0;
-    while index < MAGIC.len() {
-        bytes[index] = MAGIC[index];
-        index += 1;
+    let (magic, rest) = bytes.split_at_mut(MAGIC.len());
+    magic.copy_from_slice(MAGIC);
+    if let Some(version) = rest.first_chunk_mut::<4>() {
+        *version = VERSION.to_le_bytes();
     }
-    bytes[8] = 1;
     bytes
 };
 

@@ -1,0 +1,46 @@
+//! Memory of the firmware's, for large things.
+
+use core::ptr::NonNull;
+use core::slice;
+
+use uefi::boot::{AllocateType, MemoryType, PAGE_SIZE};
+
+use crate::firmware::Failure;
+
+/// Whole pages, zeroed; freed when dropped.
+pub struct Pages {
+    start: NonNull<u8>,
+    count: usize,
+}
+
+impl Pages {
+    /// At least `bytes` bytes, aligned to 4 KiB.
+    pub fn allocate(bytes: usize) -> Result<Self, Failure> {
+        let count = bytes.div_ceil(PAGE_SIZE).max(1);
+        let start = uefi::boot::allocate_pages(AllocateType::AnyPages, MemoryType::LOADER_DATA, count)?;
+        // SAFETY: the firmware just gave us these pages for our own use.
+        unsafe { start.write_bytes(0, count * PAGE_SIZE) };
+        Ok(Self { start, count })
+    }
+}
+
+impl AsRef<[u8]> for Pages {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the pages are ours, initialised, and live as long as `self`, which is borrowed.
+        unsafe { slice::from_raw_parts(self.start.as_ptr(), self.count * PAGE_SIZE) }
+    }
+}
+
+impl AsMut<[u8]> for Pages {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and `self` is borrowed exclusively.
+        unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.count * PAGE_SIZE) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `allocate` with this count, and no borrow outlives `self`. Failing to free leaks, no more.
+        let _ = unsafe { uefi::boot::free_pages(self.start, self.count) };
+    }
+}
