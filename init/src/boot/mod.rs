@@ -1,8 +1,27 @@
 //! What PID 1 does to the machine before the first unit starts, and the helpers behind Ferrite's own units.
 
+pub mod clock;
 pub mod coldplug;
+pub mod entropy;
+pub mod fwcfg;
+pub mod glob;
+pub mod identity;
+pub mod mark_good;
+pub mod marks;
+pub mod sysctl;
+pub mod tmpfiles;
+pub mod users;
 
+use std::ffi::CStr;
+use std::path::Path;
 use std::process::ExitCode;
+
+use rustix::mount::MountFlags;
+
+use crate::early::cmdline::CommandLine;
+use crate::early::console::chain;
+use crate::early::mounts::{harmless, mount_virtual};
+use crate::early::{VOLATILE_FLAG, WARNINGS};
 
 /// What [`setup`] found out about this boot.
 #[derive(Debug, Clone, Default)]
@@ -13,16 +32,137 @@ pub struct BootInfo {
     pub volatile_state: bool,
     /// Host name as set in the kernel.
     pub hostname: String,
+    /// 32 hex digits, as in `/etc/machine-id`.
+    pub machine_id: String,
+    /// Name and version of the image, for the console: `ferrite 1.2.3`.
+    pub image: String,
     /// Lines for the console and the log, loudest problems of the early stage.
     pub warnings: Vec<String>,
 }
 
-/// Mounts, host name, machine-id, tmpfiles, console. Never fails: what could not be done is in `warnings`.
+/// A file system of the running system; the rest is mounted by the initramfs.
+struct KernelMount {
+    kind: &'static str,
+    target: &'static str,
+    flags: MountFlags,
+    options: &'static CStr,
+    /// Kernels and machines without it are no news.
+    optional: bool,
+}
+
+/// Mounts, host name, machine-id, tmpfiles, what the host hands in. Never fails: what could not be done is in `warnings`.
 pub fn setup() -> BootInfo {
-    BootInfo::default()
+    let line = CommandLine::read().unwrap_or_default();
+    let mut warnings = Vec::new();
+    let mut note = |what: &str, result: std::io::Result<()>| {
+        if let Err(error) = result {
+            warnings.push(format!("{what}: {error}"));
+        }
+    };
+    note("/dev links", link_dev());
+    note("random seed", entropy::refresh());
+    warnings.extend(mount_all());
+    warnings.extend(sysctl::apply());
+    let host = fwcfg::collect();
+    warnings.extend(host.problems);
+    let image_name = line.image.as_ref().map(|image| image.name.as_str());
+    let file = std::fs::read_to_string("/etc/hostname").ok();
+    let hostname = identity::choose_hostname(host.hostname.as_deref(), file.as_deref(), image_name);
+    let machine_id = write_identity(&hostname, &mut warnings);
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let specifiers =
+        tmpfiles::parse::Specifiers { machine_id: machine_id.clone(), hostname: hostname.clone(), kernel };
+    warnings.extend(tmpfiles::run(Path::new("/"), &specifiers));
+    if let Ok(early) = std::fs::read_to_string(WARNINGS) {
+        warnings.splice(0..0, early.lines().map(str::to_owned));
+    }
+    BootInfo {
+        trial: line.trial,
+        volatile_state: Path::new(VOLATILE_FLAG).exists(),
+        hostname,
+        machine_id,
+        image: line.image.map(|image| image.to_string()).unwrap_or_default(),
+        warnings,
+    }
+}
+
+/// Sets the host name and writes what depends on it; returns the machine-id.
+fn write_identity(hostname: &str, warnings: &mut Vec<String>) -> String {
+    let mut note = |what: &str, result: std::io::Result<()>| {
+        if let Err(error) = result {
+            warnings.push(format!("{what}: {error}"));
+        }
+    };
+    note("host name", rustix::system::sethostname(hostname.as_bytes()).map_err(Into::into));
+    let etc = Path::new("/etc");
+    let mut random = [0_u8; 16];
+    let gathered = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty());
+    note("random numbers", gathered.map(|_| ()).map_err(Into::into));
+    let (machine_id, written) = identity::machine_id(etc, random);
+    note("/etc/machine-id", written);
+    note("/etc/hosts", identity::write_hosts(etc, hostname));
+    note("/etc/resolv.conf", identity::link_if_missing("../run/ferrite/resolv.conf", &etc.join("resolv.conf")));
+    note("/etc/mtab", identity::link_if_missing("../proc/self/mounts", &etc.join("mtab")));
+    machine_id
+}
+
+/// The links that programs expect in `/dev`, and the folders for mounts in it.
+fn link_dev() -> std::io::Result<()> {
+    let links = [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")];
+    for (name, target) in links {
+        identity::link_if_missing(target, &Path::new("/dev").join(name))?;
+    }
+    for folder in ["/dev/pts", "/dev/shm", "/run/lock"] {
+        std::fs::create_dir_all(folder)?;
+    }
+    let everyone = rustix::fs::Mode::from_raw_mode(0o1777);
+    Ok(rustix::fs::chmod("/run/lock", everyone)?)
+}
+
+fn mount_all() -> Vec<String> {
+    let inert = harmless() | MountFlags::NOEXEC;
+    let mounts = [
+        KernelMount {
+            kind: "cgroup2",
+            target: "/sys/fs/cgroup",
+            flags: inert,
+            options: c"nsdelegate,memory_recursiveprot",
+            optional: false,
+        },
+        // Group 5 is tty on every Debian.
+        KernelMount {
+            kind: "devpts",
+            target: "/dev/pts",
+            flags: MountFlags::NOSUID | MountFlags::NOEXEC,
+            options: c"gid=5,mode=620,ptmxmode=666",
+            optional: false,
+        },
+        KernelMount { kind: "tmpfs", target: "/dev/shm", flags: harmless(), options: c"mode=1777", optional: false },
+        KernelMount { kind: "securityfs", target: "/sys/kernel/security", flags: inert, options: c"", optional: true },
+        KernelMount { kind: "efivarfs", target: "/sys/firmware/efi/efivars", flags: inert, options: c"", optional: true },
+        KernelMount { kind: "pstore", target: "/sys/fs/pstore", flags: inert, options: c"", optional: true },
+    ];
+    let failed = mounts.into_iter().filter_map(|mount| {
+        let result = mount_virtual(mount.kind, Path::new(mount.target), mount.flags, mount.options);
+        result.err().filter(|_| !mount.optional).map(|error| chain(&error))
+    });
+    failed.collect()
 }
 
 /// Runs `init mark-good`: marks the running slot successful (SAFETY 8).
 pub fn mark_good() -> ExitCode {
-    ExitCode::FAILURE
+    match mark_good::mark() {
+        Ok(mark_good::Marked::Now) => {
+            println!("slot marked good");
+            ExitCode::SUCCESS
+        }
+        Ok(mark_good::Marked::Before) => {
+            println!("slot is marked good already");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("slot not marked good: {}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
 }

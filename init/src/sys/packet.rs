@@ -26,7 +26,7 @@ pub fn open(index: u32) -> io::Result<OwnedFd> {
 
 fn empty_address() -> libc::sockaddr_ll {
     libc::sockaddr_ll {
-        sll_family: libc::AF_PACKET as u16,
+        sll_family: AddressFamily::PACKET.as_raw(),
         sll_protocol: ETH_P_IP.to_be(),
         sll_ifindex: 0,
         sll_hatype: 0,

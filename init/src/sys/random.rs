@@ -21,7 +21,8 @@ struct PoolInfo {
 pub fn add_entropy(random: BorrowedFd<'_>, seed: &[u8; SEED_LEN]) -> io::Result<()> {
     // _IOW('R', 0x03, int[2])
     const RNDADDENTROPY: u64 = 0x4008_5203;
-    let info = PoolInfo { entropy_bits: 8 * SEED_LEN as i32, len: SEED_LEN as i32, bytes: *seed };
+    let len = i32::try_from(SEED_LEN).unwrap_or(0);
+    let info = PoolInfo { entropy_bits: 8 * len, len, bytes: *seed };
     // SAFETY: `info` has the layout of `struct rand_pool_info` with `len` bytes behind it, lives until the call returns,
     // and is only read by the kernel.
     let result = unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY as _, &raw const info) };

@@ -12,7 +12,7 @@ use rustix::pipe::PipeFlags;
 
 /// What the process shall be.
 #[derive(Debug)]
-pub struct Plan<'a> {
+pub struct Plan {
     /// Absolute path of the program.
     pub program: CString,
     /// Its arguments, its name first.
@@ -20,7 +20,7 @@ pub struct Plan<'a> {
     /// Its environment, `NAME=value`.
     pub environment: Vec<CString>,
     /// Descriptors 0, 1 and 2.
-    pub streams: [BorrowedFd<'a>; 3],
+    pub streams: [OwnedFd; 3],
     /// Descriptor 0 is a terminal, to be its controlling one.
     pub controlling_terminal: bool,
     /// User id; `None` leaves root.
@@ -45,8 +45,6 @@ pub struct Plan<'a> {
     pub no_new_privileges: bool,
     /// SIGPIPE is ignored.
     pub ignore_sigpipe: bool,
-    /// The cgroup's folder.
-    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// A process that was started.
@@ -145,17 +143,17 @@ struct CloneArgs {
 /// `CLONE_INTO_CGROUP`, linux/sched.h; since Linux 5.7.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Starts a process.
+/// Starts a process, in the cgroup whose folder is given.
 ///
 /// # Errors
 /// When there is no pipe or no process to be had. What goes wrong in the child comes through [`Child::report`].
-pub fn spawn(plan: &Plan<'_>) -> io::Result<Child> {
+pub fn spawn(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     let (report, child_report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&report, true)?;
     let arguments = pointers(&plan.arguments);
     let environment = pointers(&plan.environment);
     let mut request = CloneArgs { exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()), ..CloneArgs::default() };
-    if let Some(cgroup) = plan.cgroup {
+    if let Some(cgroup) = cgroup {
         request.flags |= CLONE_INTO_CGROUP;
         request.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
@@ -182,7 +180,7 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 /// # Safety
 /// Only in a child that shares nothing with its parent; the arrays must end with a null pointer.
 unsafe fn become_program(
-    plan: &Plan<'_>,
+    plan: &Plan,
     arguments: *const *const libc::c_char,
     environment: *const *const libc::c_char,
     report: RawFd,
@@ -211,7 +209,7 @@ unsafe fn become_program(
 ///
 /// # Safety
 /// Only in a child that shares nothing with its parent.
-unsafe fn set_up(plan: &Plan<'_>) -> Result<(), Step> {
+unsafe fn set_up(plan: &Plan) -> Result<(), Step> {
     let check = |result: libc::c_int, step: Step| if result < 0 { Err(step) } else { Ok(()) };
     // SAFETY: each call takes plain numbers, or pointers to values that live in this frame or in the plan.
     unsafe {
@@ -239,8 +237,8 @@ unsafe fn set_up(plan: &Plan<'_>) -> Result<(), Step> {
         }
         for (resource, soft, hard) in &plan.limits {
             let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
-            let resource = libc::c_int::try_from(*resource).unwrap_or(-1);
-            check(libc::setrlimit(resource, &raw const limit), Step::Limits)?;
+            // The parameter's type differs between C libraries; the numbers are below 16.
+            check(libc::setrlimit(*resource as _, &raw const limit), Step::Limits)?;
         }
         libc::umask(plan.umask);
         if let Some(groups) = &plan.groups {
