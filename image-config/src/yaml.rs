@@ -78,58 +78,67 @@ fn explain(file: &str, text: &str, error: &serde_yaml::Error) -> Diagnostic {
     if let Some(at) = at {
         message = message.replacen(&format!(" at line {} column {}", at.line, at.column), "", 1);
     }
-    let hint;
-    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    if let Some((where_, rest)) = cut(&message, "unknown field `") {
-        let key = rest.split('`').next().unwrap_or_default().to_owned();
-        let known = names.get(1..).unwrap_or_default();
-        hint = Some(match did_you_mean(&key, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if known.is_empty() => "no keys belong here".to_owned(),
-            None => format!("the keys here are {}", known.join(", ")),
-        });
-        message = format!("{where_}unknown key `{key}`");
-    } else if let Some((where_, rest)) = cut(&message, "unknown variant `") {
-        let word = rest.split('`').next().unwrap_or_default().to_owned();
-        let known = names.get(1..).unwrap_or_default();
-        hint = Some(match did_you_mean(&word, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!("the values here are {}", known.join(", ")),
-        });
-        message = format!("{where_}unknown value `{word}`");
-    } else if let Some((where_, rest)) = cut(&message, "missing field `") {
-        let key = rest.split('`').next().unwrap_or_default().to_owned();
-        hint = misplaced_key(text, &key);
-        message = format!("{where_}the key `{key}` is missing");
-    } else if let Some((where_, rest)) = cut(&message, "duplicate field `") {
-        let key = rest.split('`').next().unwrap_or_default().to_owned();
-        at = at.map(|at| second_occurrence(text, at, &key).unwrap_or(at));
-        message = format!("{where_}the key `{key}` is given twice");
-        hint = Some("put both into one".to_owned());
-    } else if message.contains("more than one document") {
-        at = second_document(text);
-        message = "the file has more than one document".to_owned();
-        hint = Some("`---` and `...` begin and end documents: keep one".to_owned());
-    } else if let Some(at_line) = at.and_then(|at| tab_in_indentation(text, at)) {
-        at = Some(at_line);
-        message = "a tab in the indentation".to_owned();
-        hint = Some("YAML indents with spaces only".to_owned());
-    } else {
-        hint = hint_for(&message).map(str::to_owned);
+    let opened = context(&mut message);
+    if message.contains("unexpected end of stream") {
+        // The end of the file says nothing; where the quote or bracket opened does.
+        at = opened.or(at);
     }
+    if let Some(finding) = explain_key(file, text, &message, at) {
+        return finding;
+    }
+    if message.contains("more than one document") {
+        return Diagnostic::error(file, text, second_document(text), "the file has more than one document")
+            .with_hint("`---` and `...` begin and end documents: keep one".to_owned());
+    }
+    if let Some(tab) = at.and_then(|at| tab_in_indentation(text, at)) {
+        return Diagnostic::error(file, text, Some(tab), "a tab in the indentation")
+            .with_hint("YAML indents with spaces only".to_owned());
+    }
+    let hint = hint_for(&message).map(str::to_owned);
     Diagnostic::error(file, text, at, message).with_hint(hint)
 }
 
-/// What stands before and after `marker`.
-fn cut<'a>(message: &'a str, marker: &str) -> Option<(&'a str, &'a str)> {
-    let start = message.find(marker)?;
-    Some((message.get(..start)?, message.get(start + marker.len()..)?))
+/// What serde says about keys and words of a fixed set, in our words.
+fn explain_key(file: &str, text: &str, message: &str, at: Option<Position>) -> Option<Diagnostic> {
+    // What stands between backquotes: the culprit first, then what would be right.
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let word = quoted.next()?;
+    let known: Vec<&str> = quoted.collect();
+    let choose = |what: &str| match did_you_mean(word, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => format!("no {what} belong here"),
+        None => format!("the {what} here are {}", known.join(", ")),
+    };
+    // The path to the mapping stands first: `parts[0]: `.
+    let (inside, kind) = ["unknown field", "unknown variant", "missing field", "duplicate field"]
+        .into_iter()
+        .find_map(|kind| message.split_once(kind).map(|(inside, _)| (inside, kind)))?;
+    let (at, told, hint) = match kind {
+        "unknown field" => (at, format!("unknown key `{word}`"), Some(choose("keys"))),
+        "unknown variant" => (at, format!("unknown value `{word}`"), Some(choose("values"))),
+        "missing field" => (at, format!("the key `{word}` is missing"), misplaced_key(text, word)),
+        _ => {
+            let second = at.map(|at| second_occurrence(text, at, word).unwrap_or(at));
+            (second, format!("the key `{word}` is given twice"), Some("put both into one".to_owned()))
+        }
+    };
+    Some(Diagnostic::error(file, text, at, format!("{inside}{told}")).with_hint(hint))
+}
+
+/// Shortens what libyaml adds, ", while parsing a block mapping at line 3 column 5", and returns that place.
+fn context(message: &mut String) -> Option<Position> {
+    let start = message.find(", while ")?;
+    let (head, tail) = message.split_at_checked(start)?;
+    let (activity, place) = tail.rsplit_once(" at line ")?;
+    let (line, column) = place.split_once(" column ")?;
+    let at = Position { line: line.parse().ok()?, column: column.parse().ok()? };
+    *message = format!("{head}{activity} that begins in line {line}");
+    Some(at)
 }
 
 /// Hints for what libyaml and serde say.
 fn hint_for(message: &str) -> Option<&'static str> {
     let table = [
-        ("invalid type: floating point", "put quotes around it: YAML reads an unquoted 1.0 as a number"),
         ("invalid type: integer", "if text is meant, put quotes around the number"),
         (
             "invalid type: boolean",
@@ -310,7 +319,8 @@ mod tests {
     fn mistakes_of_shape_are_told_with_place_and_hint() {
         let good = "name: x\nparts:\n  - label: a\n    size: 1\n";
         assert!(parse::<Document>("f.yaml", good).is_ok());
-        let cases: &[(&str, Option<(usize, usize)>, &str, &str)] = &[
+        type Place = Option<(usize, usize)>;
+        let cases: &[(&str, Place, &str, &str)] = &[
             (
                 "name: x\nparts:\n  - label: a\n    sise: 1\n",
                 Some((4, 5)),
@@ -323,7 +333,6 @@ mod tests {
                 "unknown key `zebra`",
                 "the keys here are name, parts",
             ),
-            ("name: 1.0\nparts: []\n", Some((1, 7)), "invalid type: floating point", "put quotes around it"),
             ("name: x\nparts: a\n", Some((2, 8)), "invalid type: string", "a list is wanted"),
             (
                 "name: x\nparts:\n  - label: a\n    size: lots\n",
@@ -340,14 +349,14 @@ mod tests {
             ),
             ("name: x\nparts:\n\t- label: a\n", Some((3, 1)), "a tab in the indentation", "spaces only"),
             ("name: x\nparts: []\n---\nname: y\n", Some((3, 1)), "more than one document", "keep one"),
-            ("name: \"x\nparts: []\n", None, "found unexpected end of stream", "not closed"),
+            ("name: \"x\nparts: []\n", Some((1, 7)), "found unexpected end of stream", "not closed"),
             ("# nothing\n", None, "the file is empty", ""),
             ("", None, "the file is empty", ""),
             (
                 "name: x\nparts:\n  - label: a\n  size: 1\n",
-                Some((4, 3)),
-                "did not find expected",
-                "check the indentation",
+                Some((3, 5)),
+                "parts[0]: the key `size` is missing",
+                "line 4 has `size`, indented by 2",
             ),
         ];
         for (text, at, message, hint) in cases {
@@ -364,7 +373,11 @@ mod tests {
     #[test]
     fn a_missing_key_with_the_wrong_indentation_is_pointed_out() {
         let found = finding("name: x\nparts:\n  - label: a\nsize: 1\n");
-        assert!(found.message.contains("missing") || found.message.contains("unknown key"), "{found}");
+        assert_eq!(found.message, "parts[0]: the key `size` is missing");
+        assert_eq!(
+            found.hint.as_deref(),
+            Some("line 4 has `size`, indented by 0: is it where it should be?")
+        );
         let found = finding("parts:\n  - label: a\n    size: 1\n    name: x\n");
         assert!(found.message.contains("unknown key `name`"), "{found}");
     }

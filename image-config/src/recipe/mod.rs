@@ -43,7 +43,7 @@ pub struct Recipe {
     pub replace: Vec<ImagePath>,
     /// What is left out of the packages' files.
     pub drop: DropRules,
-    /// Extra files, in the order written, each path once.
+    /// Extra files, in the order written, each path once; the links of `applets` are among them.
     pub files: Vec<ExtraFile>,
     /// Users, each name and uid once.
     pub users: Vec<User>,
@@ -311,3 +311,6 @@ impl Recipe {
         format!("{}-{}-{}", self.name, self.version, self.architecture)
     }
 }
+
+#[cfg(test)]
+mod tests;

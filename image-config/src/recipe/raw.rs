@@ -21,6 +21,7 @@ pub(super) struct Recipe {
     pub drop: Vec<String>,
     #[serde(default)]
     pub files: Vec<File>,
+    pub applets: Option<Applets>,
     #[serde(default)]
     pub users: Vec<User>,
     #[serde(default)]
@@ -58,6 +59,13 @@ pub(super) struct File {
     pub directory: Option<bool>,
     pub owner: Option<String>,
     pub mode: Option<Mode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Applets {
+    pub program: String,
+    pub names: Vec<String>,
 }
 
 /// Octal digits; a number in the YAML is refused, because nobody can tell in which base it was meant.

@@ -299,7 +299,8 @@ mod tests {
             argument: argument.to_owned(),
         };
         let holds = |condition: &Condition| condition.argument == "yes";
-        let cases: &[(&[(bool, bool, &str)], bool)] = &[
+        type Written<'a> = (bool, bool, &'a str);
+        let cases: &[(&[Written<'_>], bool)] = &[
             (&[], true),
             (&[(false, false, "yes")], true),
             (&[(false, false, "no")], false),

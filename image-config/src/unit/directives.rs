@@ -11,8 +11,11 @@ use super::specifier::System;
 use super::value::{self, TimeSpan, boolean};
 use crate::diagnostic::did_you_mean;
 
+/// How a value reaches `T`.
+type Assign<T> = fn(&mut T, &mut Setting<'_>) -> Result<(), Ignored>;
+
 /// A key and how its value reaches `T`.
-type Directive<T> = (&'static str, fn(&mut T, &mut Setting<'_>) -> Result<(), Ignored>);
+type Directive<T> = (&'static str, Assign<T>);
 
 /// `[Unit]`; `Condition...=` and `Assert...=` are apart.
 const COMMON: &[Directive<Common>] = &[
@@ -365,7 +368,7 @@ impl Reader<'_> {
     }
 }
 
-fn find<T>(table: &[Directive<T>], key: &str) -> Option<fn(&mut T, &mut Setting<'_>) -> Result<(), Ignored>> {
+fn find<T>(table: &[Directive<T>], key: &str) -> Option<Assign<T>> {
     table.iter().find(|(name, _)| *name == key).map(|(_, assign)| *assign)
 }
 
@@ -382,4 +385,10 @@ fn unknown(section: &str, key: &str, understood: Vec<&'static str>, known: &[&'s
         Some(near) => format!("unknown key `{key}=` in [{section}]: did you mean `{near}=`?"),
         None => format!("unknown key `{key}=` in [{section}]"),
     }
+}
+
+/// Every key that is understood, for tests that try them all.
+#[cfg(test)]
+pub(super) fn understood() -> impl Iterator<Item = &'static str> {
+    names(COMMON).chain(names(INSTALL)).chain(names(SERVICE)).chain(names(EXEC)).chain(names(KILL))
 }

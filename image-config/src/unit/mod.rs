@@ -18,6 +18,7 @@ mod common;
 mod directives;
 mod environment;
 mod exec;
+mod exit_code;
 mod file;
 mod known;
 mod name;
@@ -34,6 +35,7 @@ pub use self::exec::{
     DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit,
     ServiceDirectory, WorkingDirectory,
 };
+pub use self::exit_code::{exit_code, exit_code_name};
 pub use self::file::{Assignment, Unit, UnitFile, UnitKind, Warning};
 pub use self::name::{
     LONGEST_NAME, UnitName, UnitNameError, UnitType, escape, escape_path, unescape, unescape_path,
@@ -44,3 +46,6 @@ pub use self::service::{
 pub use self::signal::Signal;
 pub use self::specifier::{SpecifierError, System, expand_specifiers};
 pub use self::value::TimeSpan;
+
+#[cfg(test)]
+mod tests;

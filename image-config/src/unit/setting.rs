@@ -5,6 +5,7 @@ use super::environment::is_variable_name;
 use super::exec::{
     EnvironmentFile, Input, Output, Resource, ResourceLimit, ServiceDirectory, WorkingDirectory,
 };
+use super::exit_code::exit_code;
 use super::file::Warning;
 use super::name::UnitName;
 use super::service::{ExecCommand, ExitStatusSet};
@@ -153,6 +154,8 @@ impl Setting<'_> {
             match UnitName::parse(&word).map(|name| self.instantiate(name)) {
                 Ok(Some(name)) if slot.contains(&name) => {}
                 Ok(Some(name)) => slot.push(name),
+                // A template is read for its `[Install]`; its instances will name instances here.
+                Ok(None) if self.unit.is_template() => {}
                 Ok(None) => self.warn(format!("`{word}` in `{}=` is left out: it is a template", self.key)),
                 Err(error) => self.warn(format!("`{}=`: {error}; it is left out", self.key)),
             }
@@ -330,8 +333,7 @@ impl Setting<'_> {
             *slot = ExitStatusSet::default();
         }
         for word in self.words(Escapes::Decode)? {
-            let named = EXIT_CODES.iter().find(|(name, _)| *name == word).map(|(_, code)| *code);
-            if let Some(code) = word.parse::<u8>().ok().or(named) {
+            if let Some(code) = word.parse::<u8>().ok().or_else(|| exit_code(&word)) {
                 slot.codes.insert(code);
             } else if let Some(signal) = Signal::parse(&word) {
                 slot.signals.insert(signal);
@@ -458,73 +460,3 @@ fn limit_value(text: &str, unit: LimitUnit) -> Result<Option<u64>, ValueError> {
         LimitUnit::Nice => value::count(text).map(Some),
     }
 }
-
-/// Exit codes with names: systemd.exec(5), "Process Exit Codes".
-const EXIT_CODES: [(&str, u8); 66] = [
-    ("SUCCESS", 0),
-    ("FAILURE", 1),
-    ("INVALIDARGUMENT", 2),
-    ("NOTIMPLEMENTED", 3),
-    ("NOPERMISSION", 4),
-    ("NOTINSTALLED", 5),
-    ("NOTCONFIGURED", 6),
-    ("NOTRUNNING", 7),
-    ("USAGE", 64),
-    ("DATAERR", 65),
-    ("NOINPUT", 66),
-    ("NOUSER", 67),
-    ("NOHOST", 68),
-    ("UNAVAILABLE", 69),
-    ("SOFTWARE", 70),
-    ("OSERR", 71),
-    ("OSFILE", 72),
-    ("CANTCREAT", 73),
-    ("IOERR", 74),
-    ("TEMPFAIL", 75),
-    ("PROTOCOL", 76),
-    ("NOPERM", 77),
-    ("CONFIG", 78),
-    ("CHDIR", 200),
-    ("NICE", 201),
-    ("FDS", 202),
-    ("EXEC", 203),
-    ("MEMORY", 204),
-    ("LIMITS", 205),
-    ("OOM_ADJUST", 206),
-    ("SIGNAL_MASK", 207),
-    ("STDIN", 208),
-    ("STDOUT", 209),
-    ("CHROOT", 210),
-    ("IOPRIO", 211),
-    ("TIMERSLACK", 212),
-    ("SECUREBITS", 213),
-    ("SETSCHEDULER", 214),
-    ("CPUAFFINITY", 215),
-    ("GROUP", 216),
-    ("USER", 217),
-    ("CAPABILITIES", 218),
-    ("CGROUP", 219),
-    ("SETSID", 220),
-    ("CONFIRM", 221),
-    ("STDERR", 222),
-    ("PAM", 224),
-    ("NETWORK", 225),
-    ("NAMESPACE", 226),
-    ("NO_NEW_PRIVILEGES", 227),
-    ("SECCOMP", 228),
-    ("SELINUX_CONTEXT", 229),
-    ("PERSONALITY", 230),
-    ("APPARMOR_PROFILE", 231),
-    ("ADDRESS_FAMILIES", 232),
-    ("RUNTIME_DIRECTORY", 233),
-    ("CHOWN", 235),
-    ("SMACK_PROCESS_LABEL", 236),
-    ("KEYRING", 237),
-    ("STATE_DIRECTORY", 238),
-    ("CACHE_DIRECTORY", 239),
-    ("LOGS_DIRECTORY", 240),
-    ("CONFIGURATION_DIRECTORY", 241),
-    ("NUMA_POLICY", 242),
-    ("CREDENTIALS", 243),
-    ("BPF", 245),
-];

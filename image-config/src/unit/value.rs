@@ -115,10 +115,7 @@ fn microseconds(text: &str, default_unit: u64) -> Result<u64, ValueError> {
     let mut total: u64 = 0;
     while !rest.is_empty() {
         let (number, after) = take(rest, |c| c.is_ascii_digit());
-        let (fraction, after) = match after.strip_prefix('.') {
-            Some(after) => take(after, |c| c.is_ascii_digit()),
-            None => ("", after),
-        };
+        let Some((fraction, after)) = take_fraction(after) else { return refuse(text, EXPECTED) };
         if number.is_empty() && fraction.is_empty() {
             return refuse(text, EXPECTED);
         }
@@ -146,10 +143,7 @@ fn microseconds(text: &str, default_unit: u64) -> Result<u64, ValueError> {
 pub fn size(text: &str) -> Result<u64, ValueError> {
     const EXPECTED: &str = "a size such as `512`, `64K` or `1.5G`";
     let (number, after) = take(text, |c| c.is_ascii_digit());
-    let (fraction, after) = match after.strip_prefix('.') {
-        Some(after) => take(after, |c| c.is_ascii_digit()),
-        None => ("", after),
-    };
+    let Some((fraction, after)) = take_fraction(after) else { return refuse(text, EXPECTED) };
     let shift = match after.trim_start() {
         "" | "B" => 0,
         "K" => 10,
@@ -182,6 +176,13 @@ fn decimal(number: &str, fraction: &str, scale: u64) -> Option<u64> {
 fn take(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
     let end = text.find(|c| !wanted(c)).unwrap_or(text.len());
     text.split_at(end)
+}
+
+/// The digits after a decimal point, if there is one: then at least one digit, and no second point.
+fn take_fraction(text: &str) -> Option<(&str, &str)> {
+    let Some(after) = text.strip_prefix('.') else { return Some(("", text)) };
+    let (digits, after) = take(after, |c| c.is_ascii_digit());
+    (!digits.is_empty() && !after.starts_with('.')).then_some((digits, after))
 }
 
 /// Permission bits in octal, up to 7777.
@@ -307,6 +308,8 @@ mod tests {
             ("-1", None),
             ("5 parsecs", None),
             ("1..5", None),
+            ("3.s", None),
+            ("12.34.56", None),
             ("18446744073709551615min", None),
         ];
         for (text, want) in cases {
