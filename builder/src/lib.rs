@@ -15,5 +15,10 @@ pub mod esp;
 pub mod gptimage;
 pub mod signing;
 pub mod slotimage;
-
 pub mod tree;
+pub mod build;
+pub mod guest;
+pub mod packages;
+pub mod rootfs;
+pub mod sshkey;
+pub mod verity;
