@@ -1,7 +1,7 @@
 //! What an image is made of: the recipe, validated.
 //!
 //! A [`Recipe`] holds no loose strings: whoever has one can use every value without checking it again. The path is
-//! text, [`raw`] (shapes as written), [`validate`] (rules, all broken ones reported together), `Recipe`.
+//! text, `raw` (shapes as written), `validate` (rules, all broken ones reported together), `Recipe`.
 //! `docs/recipe.md` is the reference of every key.
 
 mod drop;
