@@ -13,6 +13,7 @@ pub mod disk;
 pub mod erofs;
 pub mod esp;
 pub mod gptimage;
+pub mod inspect;
 pub mod signing;
 pub mod slotimage;
 pub mod tree;

@@ -46,7 +46,7 @@ impl SparseVolume {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write_into(&self, file: &File, offset: u64) -> io::Result<()> {
+    pub fn write_to(&self, file: &File, offset: u64) -> io::Result<()> {
         for (number, page) in &self.pages {
             let start = number * PAGE as u64;
             let room = usize::try_from(self.len.saturating_sub(start)).unwrap_or(PAGE).min(PAGE);
@@ -140,7 +140,7 @@ mod tests {
 
             let file = tempfile::tempfile().unwrap();
             file.set_len(1000 + LEN as u64).unwrap();
-            sparse.write_into(&file, 1000).unwrap();
+            sparse.write_to(&file, 1000).unwrap();
             let mut stored = vec![0; LEN];
             file.read_exact_at(&mut stored, 1000).unwrap();
             prop_assert_eq!(&stored, plain.get_ref());
