@@ -12,8 +12,14 @@ pub fn apply_floor(floor: u64) {
     let Some(target) = correction(now, floor) else { return };
     let time = Timespec { tv_sec: i64::try_from(target).unwrap_or(i64::MAX), tv_nsec: 0 };
     match clock_settime(ClockId::Realtime, time) {
-        Ok(()) => say(Level::Warning, format_args!("clock was {} s behind the image's build time: set to it", target - now)),
-        Err(error) => say(Level::Error, format_args!("clock is behind the image's build time and cannot be set: {error}")),
+        Ok(()) => say(
+            Level::Warning,
+            format_args!("clock was {} s behind the image's build time: set to it", target - now),
+        ),
+        Err(error) => say(
+            Level::Error,
+            format_args!("clock is behind the image's build time and cannot be set: {error}"),
+        ),
     }
 }
 

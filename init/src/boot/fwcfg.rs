@@ -40,7 +40,8 @@ pub fn collect() -> FromHost {
     let Ok(entries) = std::fs::read_dir(FILES) else { return found };
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
-        let stored = std::fs::read(entry.path().join("raw")).and_then(|content| store(&name, &content, &mut found));
+        let stored =
+            std::fs::read(entry.path().join("raw")).and_then(|content| store(&name, &content, &mut found));
         if let Err(error) = stored {
             found.problems.push(format!("fw_cfg {name}: {error}"));
         }

@@ -12,9 +12,16 @@ const HOSTS_MARK: &str = "# Written at boot; remove this line to keep your own."
 
 /// The first name that is one, in the order host, `/etc/hostname`, image; `localhost` when none is.
 pub fn choose_hostname(host: Option<&str>, file: Option<&str>, image: Option<&str>) -> String {
-    let from_file = file.and_then(|text| text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')));
+    let from_file = file
+        .and_then(|text| text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#')));
     let names = [host, from_file, image];
-    names.into_iter().flatten().map(str::trim).find(|name| is_hostname(name)).unwrap_or("localhost").to_owned()
+    names
+        .into_iter()
+        .flatten()
+        .map(str::trim)
+        .find(|name| is_hostname(name))
+        .unwrap_or("localhost")
+        .to_owned()
 }
 
 /// RFC 1123: labels of letters, digits and hyphens, none at the ends.

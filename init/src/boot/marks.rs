@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn the_line_has_the_order_of_a_boot_and_the_first_of_each_mark() {
-        let marks = parse("pid1 1000\nusr 2000\nlogin 9000000\nlogin 9999999\nrubbish\nx y\nnetwork 3000000\n");
+        let marks =
+            parse("pid1 1000\nusr 2000\nlogin 9000000\nlogin 9999999\nrubbish\nx y\nnetwork 3000000\n");
         assert_eq!(
             line(Some(LOADER), 4_500_000, &marks),
             "ferrite: marks firmware=3900ms loader=4200ms kernel=4500ms pid1=4501ms usr=4502ms network=7500ms login=13500ms"

@@ -101,7 +101,10 @@ fn write_identity(hostname: &str, warnings: &mut Vec<String>) -> String {
     let (machine_id, written) = identity::machine_id(etc, random);
     note("/etc/machine-id", written);
     note("/etc/hosts", identity::write_hosts(etc, hostname));
-    note("/etc/resolv.conf", identity::link_if_missing("../run/ferrite/resolv.conf", &etc.join("resolv.conf")));
+    note(
+        "/etc/resolv.conf",
+        identity::link_if_missing("../run/ferrite/resolv.conf", &etc.join("resolv.conf")),
+    );
     note("/etc/mtab", identity::link_if_missing("../proc/self/mounts", &etc.join("mtab")));
     machine_id
 }
@@ -137,9 +140,27 @@ fn mount_all() -> Vec<String> {
             options: c"gid=5,mode=620,ptmxmode=666",
             optional: false,
         },
-        KernelMount { kind: "tmpfs", target: "/dev/shm", flags: harmless(), options: c"mode=1777", optional: false },
-        KernelMount { kind: "securityfs", target: "/sys/kernel/security", flags: inert, options: c"", optional: true },
-        KernelMount { kind: "efivarfs", target: "/sys/firmware/efi/efivars", flags: inert, options: c"", optional: true },
+        KernelMount {
+            kind: "tmpfs",
+            target: "/dev/shm",
+            flags: harmless(),
+            options: c"mode=1777",
+            optional: false,
+        },
+        KernelMount {
+            kind: "securityfs",
+            target: "/sys/kernel/security",
+            flags: inert,
+            options: c"",
+            optional: true,
+        },
+        KernelMount {
+            kind: "efivarfs",
+            target: "/sys/firmware/efi/efivars",
+            flags: inert,
+            options: c"",
+            optional: true,
+        },
         KernelMount { kind: "pstore", target: "/sys/fs/pstore", flags: inert, options: c"", optional: true },
     ];
     let failed = mounts.into_iter().filter_map(|mount| {

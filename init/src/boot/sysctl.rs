@@ -58,7 +58,10 @@ fn parse(text: &str) -> Vec<(String, Setting)> {
         let key = key.trim();
         let (quiet, key) = key.strip_prefix('-').map_or((false, key), |key| (true, key.trim()));
         let path = as_path(key);
-        let odd = path.is_empty() || path.starts_with('/') || path.contains(['*', '?', '[']) || path.split('/').any(|part| part == "..");
+        let odd = path.is_empty()
+            || path.starts_with('/')
+            || path.contains(['*', '?', '['])
+            || path.split('/').any(|part| part == "..");
         if !odd {
             settings.push((path, Setting { value: value.trim().to_owned(), quiet }));
         }
@@ -69,7 +72,18 @@ fn parse(text: &str) -> Vec<(String, Setting)> {
 /// The first separator decides: `net.ipv4.conf.eth0/1.x` has dots for slashes and the other way round.
 fn as_path(key: &str) -> String {
     match key.find(['.', '/']).and_then(|at| key.as_bytes().get(at)) {
-        Some(b'.') => key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect(),
+        Some(b'.') => key
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect(),
         _ => key.to_owned(),
     }
 }
@@ -81,9 +95,21 @@ mod tests {
 
     #[test]
     fn both_ways_of_writing_a_key_are_understood() {
-        let parsed = parse("# c\nnet.ipv4.ip_forward = 1\n-kernel/x=a b\nnet.ipv4.conf.eth0/1.y=2\nnonsense\n../../etc/x=1\na.*=1\n=3\n");
-        let keys: Vec<_> = parsed.iter().map(|(key, setting)| (key.as_str(), setting.value.as_str(), setting.quiet)).collect();
-        assert_eq!(keys, [("net/ipv4/ip_forward", "1", false), ("kernel/x", "a b", true), ("net/ipv4/conf/eth0.1/y", "2", false)]);
+        let parsed = parse(
+            "# c\nnet.ipv4.ip_forward = 1\n-kernel/x=a b\nnet.ipv4.conf.eth0/1.y=2\nnonsense\n../../etc/x=1\na.*=1\n=3\n",
+        );
+        let keys: Vec<_> = parsed
+            .iter()
+            .map(|(key, setting)| (key.as_str(), setting.value.as_str(), setting.quiet))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                ("net/ipv4/ip_forward", "1", false),
+                ("kernel/x", "a b", true),
+                ("net/ipv4/conf/eth0.1/y", "2", false)
+            ]
+        );
     }
 
     proptest! {

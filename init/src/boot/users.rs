@@ -38,7 +38,9 @@ fn parse(text: &str) -> HashMap<String, u32> {
     let mut names = HashMap::new();
     for line in text.lines() {
         let mut fields = line.split(':');
-        if let (Some(name), Some(_), Some(Ok(number))) = (fields.next(), fields.next(), fields.next().map(str::parse)) {
+        if let (Some(name), Some(_), Some(Ok(number))) =
+            (fields.next(), fields.next(), fields.next().map(str::parse))
+        {
             names.entry(name.to_owned()).or_insert(number);
         }
     }
@@ -51,7 +53,10 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_found() {
-        let users = Users { users: parse("root:x:0:0::/root:/bin/sh\netcd:x:101:102::\nbroken\n"), groups: parse("tty:x:5:\n") };
+        let users = Users {
+            users: parse("root:x:0:0::/root:/bin/sh\netcd:x:101:102::\nbroken\n"),
+            groups: parse("tty:x:5:\n"),
+        };
         assert_eq!((users.user("etcd"), users.user("77"), users.user("nobody")), (Some(101), Some(77), None));
         assert_eq!((users.group("tty"), users.group("root"), users.group("etcd")), (Some(5), Some(0), None));
     }

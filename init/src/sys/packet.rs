@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "rustix has no packet socket address")]
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
@@ -34,4 +34,24 @@ fn empty_address() -> libc::sockaddr_ll {
         sll_halen: 0,
         sll_addr: [0; 8],
     }
+}
+
+/// Ties a socket to the interface `name`, so that it sends and hears there only.
+///
+/// # Errors
+/// The kernel's: `ENODEV` for a link that is gone.
+pub fn bind_to_device(socket: &impl AsFd, name: &str) -> io::Result<()> {
+    let len =
+        libc::socklen_t::try_from(name.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the option's value is `len` readable bytes of a live string, only read by the kernel.
+    let result =
+        unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_BINDTODEVICE, name.as_ptr().cast(), len) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Borrows the descriptor of a netlink socket, which only shows its number.
+pub fn borrow(owner: &netlink_sys::Socket) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is the owner's own and stays open for as long as the owner is borrowed.
+    unsafe { BorrowedFd::borrow_raw(owner.as_raw_fd()) }
 }

@@ -60,7 +60,9 @@ impl<'a> Index<'a> {
 
     fn add_alias(&mut self, line: &'a str) {
         let mut words = line.split_ascii_whitespace();
-        let (Some("alias"), Some(pattern), Some(module)) = (words.next(), words.next(), words.next()) else { return };
+        let (Some("alias"), Some(pattern), Some(module)) = (words.next(), words.next(), words.next()) else {
+            return;
+        };
         let end = pattern.find([':', '*', '?', '[']).unwrap_or(pattern.len());
         let (key, rest) = pattern.split_at(end);
         // `acpi*:` means the bus acpi: no other bus starts so.
@@ -126,7 +128,8 @@ impl<'a> Index<'a> {
         }
         let Some((path, needs)) = self.modules.get(&name) else {
             let aliased = self.aliases.get(name.as_str()).into_iter().flatten();
-            let modules: Vec<&str> = aliased.filter(|(pattern, _)| *pattern == name).map(|(_, module)| *module).collect();
+            let modules: Vec<&str> =
+                aliased.filter(|(pattern, _)| *pattern == name).map(|(_, module)| *module).collect();
             for module in modules {
                 self.add_steps(module, seen, steps);
             }
@@ -179,7 +182,12 @@ mod tests {
         alias pc?:x y\n";
 
     fn index(modprobe: &'static str) -> Index<'static> {
-        Index::new(Sources { dep: DEP, alias: ALIAS, softdep: "softdep libcrc32c pre: crc32c post: libcrc32c\n", modprobe })
+        Index::new(Sources {
+            dep: DEP,
+            alias: ALIAS,
+            softdep: "softdep libcrc32c pre: crc32c post: libcrc32c\n",
+            modprobe,
+        })
     }
 
     fn paths(steps: &[Step<'_>]) -> Vec<String> {
@@ -204,8 +212,15 @@ mod tests {
     #[test]
     fn what_a_module_needs_comes_first_and_once() {
         let index = index("");
-        assert_eq!(paths(&index.plan("virtio-net")), ["failover.ko.xz", "net_failover.ko.xz", "virtio_net.ko.xz"]);
-        assert_eq!(paths(&index.plan("libcrc32c")), ["crc32c-intel.ko", "libcrc32c.ko"], "soft need by alias, no circle");
+        assert_eq!(
+            paths(&index.plan("virtio-net")),
+            ["failover.ko.xz", "net_failover.ko.xz", "virtio_net.ko.xz"]
+        );
+        assert_eq!(
+            paths(&index.plan("libcrc32c")),
+            ["crc32c-intel.ko", "libcrc32c.ko"],
+            "soft need by alias, no circle"
+        );
         assert_eq!(paths(&index.plan("built_in")), [""; 0]);
     }
 

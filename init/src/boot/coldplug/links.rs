@@ -72,7 +72,8 @@ fn identify(start: &[u8]) -> Vec<(&'static str, String)> {
     // Offsets of volume number, label and type string differ between FAT32 and its elders.
     for (number, label, kind, name) in [(0x43, 0x47, 0x52, &b"FAT32"[..]), (0x27, 0x2b, 0x36, b"FAT1")] {
         if field(510, 2) == [0x55, 0xaa] && field(kind, name.len()) == name {
-            let number: Vec<String> = field(number, 4).iter().rev().map(|byte| format!("{byte:02X}")).collect();
+            let number: Vec<String> =
+                field(number, 4).iter().rev().map(|byte| format!("{byte:02X}")).collect();
             let number = number.concat();
             let (high, low) = number.split_at_checked(4).unwrap_or_default();
             let label = text(field(label, 11));
@@ -111,9 +112,11 @@ fn escape(name: &str) -> String {
 /// Group and mode of a device node by its name; `None` leaves it root's alone, as devtmpfs made it.
 fn access(name: &str) -> Option<(&'static str, u32)> {
     let numbered = |prefix: &str| {
-        name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
+        name.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    let disk = ["vd", "sd", "xvd", "nvme", "mmcblk", "dm-", "loop"].iter().any(|prefix| name.starts_with(prefix));
+    let disk =
+        ["vd", "sd", "xvd", "nvme", "mmcblk", "dm-", "loop"].iter().any(|prefix| name.starts_with(prefix));
     match name {
         "kvm" | "vhost-net" | "vhost-vsock" => Some(("kvm", 0o660)),
         "fuse" | "net/tun" | "vsock" => Some(("root", 0o666)),
@@ -127,7 +130,11 @@ fn access(name: &str) -> Option<(&'static str, u32)> {
 
 /// Sets owners and modes of the nodes below `/dev`.
 pub fn set_owners(dev: &Path, users: &Users) {
-    let names = std::fs::read_dir(dev).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = std::fs::read_dir(dev)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     for name in names.chain(["net/tun".to_owned()]) {
         let Some((group, mode)) = access(&name) else { continue };
         let path = dev.join(&name);
@@ -150,7 +157,10 @@ mod tests {
         ext4[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
         ext4[1024 + 0x78..1024 + 0x7d].copy_from_slice(b"STATE");
         ext4[1024 + 0x68] = 0xcb;
-        let expected = [("by-label", "STATE".to_owned()), ("by-uuid", "cb000000-0000-0000-0000-000000000000".to_owned())];
+        let expected = [
+            ("by-label", "STATE".to_owned()),
+            ("by-uuid", "cb000000-0000-0000-0000-000000000000".to_owned()),
+        ];
         assert_eq!(identify(&ext4), expected);
         let mut fat = vec![0; 2048];
         fat[510..512].copy_from_slice(&[0x55, 0xaa]);

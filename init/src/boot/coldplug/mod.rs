@@ -16,6 +16,10 @@ use index::{Index, Sources};
 const MODULES: &str = "/usr/lib/modules";
 /// Buses in the order of their importance to a boot: the network must not wait for the mouse. Others come behind them.
 const FIRST_BUSES: &[&str] = &["virtio", "pci"];
+/// Devices that the boot waits for; after them, loading drivers must not take the processor from the services that start meanwhile.
+const URGENT: &str = "virtio:";
+/// Lowers the priority as `nice` does by default.
+const MODEST: i32 = 10;
 /// Processor features ask for a dozen modules (KVM, crypto) on every machine, each of which whoever needs it loads by name or
 /// by opening its device; at boot they would only cost time and memory.
 const SKIPPED_BUSES: &[&str] = &["cpu"];
@@ -47,7 +51,12 @@ impl Library {
 
     /// Indexes what was read.
     pub fn index(&self) -> Index<'_> {
-        Index::new(Sources { dep: &self.dep, alias: &self.alias, softdep: &self.softdep, modprobe: &self.modprobe })
+        Index::new(Sources {
+            dep: &self.dep,
+            alias: &self.alias,
+            softdep: &self.softdep,
+            modprobe: &self.modprobe,
+        })
     }
 
     /// Loads a module and what it needs; returns what failed, a line each.
@@ -90,12 +99,18 @@ pub fn run(_arguments: &[String]) -> ExitCode {
     let mut problems = Vec::new();
     let mut asked = BTreeSet::new();
     for _ in 0..MAX_PASSES {
-        let new: Vec<String> = modaliases(Path::new("/sys/bus")).into_iter().filter(|name| !asked.contains(name)).collect();
+        let new: Vec<String> =
+            modaliases(Path::new("/sys/bus")).into_iter().filter(|name| !asked.contains(name)).collect();
         if new.is_empty() {
             break;
         }
-        for module in new.iter().flat_map(|modalias| index.for_device(modalias)) {
-            problems.extend(library.load(&index, module));
+        for modalias in &new {
+            if !modalias.starts_with(URGENT) {
+                be_modest();
+            }
+            for module in index.for_device(modalias) {
+                problems.extend(library.load(&index, module));
+            }
         }
         asked.extend(new);
     }
@@ -111,6 +126,14 @@ pub fn run(_arguments: &[String]) -> ExitCode {
     }
     // A device without its driver is a service's problem, not this one's.
     ExitCode::SUCCESS
+}
+
+/// Gives way to the services that start at the same time.
+fn be_modest() {
+    let already = rustix::process::getpriority_process(None).is_ok_and(|priority| priority >= MODEST);
+    if !already && let Err(error) = rustix::process::setpriority_process(None, MODEST) {
+        eprintln!("coldplug: priority stays: {error}");
+    }
 }
 
 /// What the devices without a driver ask for, each once, the important buses first.

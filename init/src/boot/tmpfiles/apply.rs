@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, readlinkat, symlinkat, unlinkat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, mkdirat, openat, readlinkat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -51,7 +52,12 @@ impl Target {
     pub fn apply(&self, item: &Item) -> io::Result<()> {
         let access = self.access(item)?;
         match item.kind {
-            Kind::ExistingFolder | Kind::Adjust | Kind::AdjustTree | Kind::Write | Kind::Append | Kind::Remove => {
+            Kind::ExistingFolder
+            | Kind::Adjust
+            | Kind::AdjustTree
+            | Kind::Write
+            | Kind::Append
+            | Kind::Remove => {
                 for path in self.expand(&item.path) {
                     ignore_missing(self.apply_existing(item, &path, access))?;
                 }
@@ -62,7 +68,11 @@ impl Target {
     }
 
     fn apply_new(&self, item: &Item, access: Access) -> io::Result<()> {
-        let follow = if matches!(item.kind, Kind::Folder | Kind::EmptyFolder) { LastLink::Follow } else { LastLink::Keep };
+        let follow = if matches!(item.kind, Kind::Folder | Kind::EmptyFolder) {
+            LastLink::Follow
+        } else {
+            LastLink::Keep
+        };
         let place = walk(self.root.as_fd(), &item.path, Missing::Create, follow)?;
         let argument = item.argument.as_deref();
         match item.kind {
@@ -73,8 +83,14 @@ impl Target {
             }
             Kind::File => make_file(&place, access, argument.unwrap_or("")),
             Kind::ReplaceFile => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = openat(&place.folder, place.name.as_str(), flags, access.mode.unwrap_or(Mode::from_raw_mode(0o644)))?;
+                let flags =
+                    OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = openat(
+                    &place.folder,
+                    place.name.as_str(),
+                    flags,
+                    access.mode.unwrap_or(Mode::from_raw_mode(0o644)),
+                )?;
                 fill(file, access, argument.unwrap_or(""))
             }
             Kind::LinkIfTarget if !self.target_exists(item) => Ok(()),
@@ -108,9 +124,18 @@ impl Target {
     }
 
     fn access(&self, item: &Item) -> io::Result<Access> {
-        let unknown = |name: &str| io::Error::new(io::ErrorKind::NotFound, format!("no user or group '{name}'"));
-        let user = item.user.as_deref().map(|name| self.users.user(name).ok_or_else(|| unknown(name))).transpose()?;
-        let group = item.group.as_deref().map(|name| self.users.group(name).ok_or_else(|| unknown(name))).transpose()?;
+        let unknown =
+            |name: &str| io::Error::new(io::ErrorKind::NotFound, format!("no user or group '{name}'"));
+        let user = item
+            .user
+            .as_deref()
+            .map(|name| self.users.user(name).ok_or_else(|| unknown(name)))
+            .transpose()?;
+        let group = item
+            .group
+            .as_deref()
+            .map(|name| self.users.group(name).ok_or_else(|| unknown(name)))
+            .transpose()?;
         Ok(Access {
             mode: item.mode.map(Mode::from_raw_mode),
             user: user.map(Uid::from_raw),
@@ -143,7 +168,8 @@ impl Target {
                 let folder = self.root_path.join(path.trim_start_matches('/'));
                 let Ok(entries) = std::fs::read_dir(folder) else { continue };
                 let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-                let fitting = names.filter(|name| !name.starts_with('.') && glob::matches(part.as_bytes(), name.as_bytes()));
+                let fitting = names
+                    .filter(|name| !name.starts_with('.') && glob::matches(part.as_bytes(), name.as_bytes()));
                 next.extend(fitting.map(|name| format!("{path}/{name}")));
             }
             next.sort_unstable();
@@ -155,7 +181,8 @@ impl Target {
     fn copy(&self, place: &Place, source: &str, access: Access) -> io::Result<()> {
         let source = self.root_path.join(source.trim_start_matches('/'));
         if let Some(status) = place.status()? {
-            let empty = kind(&status) == FileType::Directory && is_empty(&open_folder(place.folder.as_fd(), &place.name)?)?;
+            let empty = kind(&status) == FileType::Directory
+                && is_empty(&open_folder(place.folder.as_fd(), &place.name)?)?;
             if !empty {
                 return Ok(());
             }
@@ -183,7 +210,9 @@ fn set(file: &OwnedFd, access: Access) -> io::Result<()> {
 fn make_folder(place: &Place, access: Access) -> io::Result<()> {
     let mode = access.mode.unwrap_or(Mode::from_raw_mode(0o755));
     match mkdirat(&place.folder, place.name.as_str(), mode) {
-        Ok(()) => set(&open_folder(place.folder.as_fd(), &place.name)?, Access { mode: Some(mode), ..access }),
+        Ok(()) => {
+            set(&open_folder(place.folder.as_fd(), &place.name)?, Access { mode: Some(mode), ..access })
+        }
         Err(Errno::EXIST | Errno::ROFS) => {
             let folder = open_folder(place.folder.as_fd(), &place.name)?;
             let status = fstat(&folder)?;
@@ -293,7 +322,13 @@ fn remove(folder: BorrowedFd<'_>, name: &str, depth: u32) -> io::Result<()> {
 }
 
 /// Copies a file, link or tree of the image; owner and mode of the item count for its top only, the rest keeps its modes.
-fn copy_tree(source: &Path, folder: BorrowedFd<'_>, name: &str, access: Access, depth: u32) -> io::Result<()> {
+fn copy_tree(
+    source: &Path,
+    folder: BorrowedFd<'_>,
+    name: &str,
+    access: Access,
+    depth: u32,
+) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = std::fs::symlink_metadata(source)?;
     let mode = access.mode.unwrap_or(Mode::from_raw_mode(metadata.permissions().mode() & 0o7777));

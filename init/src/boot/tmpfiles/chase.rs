@@ -171,7 +171,10 @@ mod tests {
         }
         assert_eq!(place(&root, "/loop/x", Missing::Fail).unwrap_err().raw_os_error(), Some(libc::ELOOP));
         assert_eq!(place(&root, "/none/x", Missing::Fail).unwrap_err().raw_os_error(), Some(libc::ENOENT));
-        assert_eq!(place(&root, "/home/new/deep/x", Missing::Create).unwrap(), std::path::Path::new("var/home/new/deep/x"));
+        assert_eq!(
+            place(&root, "/home/new/deep/x", Missing::Create).unwrap(),
+            std::path::Path::new("var/home/new/deep/x")
+        );
         assert!(root.join("var/home/new/deep").is_dir());
     }
 

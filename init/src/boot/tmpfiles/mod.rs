@@ -59,7 +59,9 @@ fn files(root: &Path) -> BTreeMap<String, PathBuf> {
 /// Folders before what is in them; the first line that creates a path wins over later ones, as systemd has it.
 fn in_order(items: Vec<Item>) -> Vec<Item> {
     let mut created = HashSet::new();
-    let adds = |kind: Kind| !matches!(kind, Kind::Write | Kind::Append | Kind::Adjust | Kind::AdjustTree | Kind::Remove);
+    let adds = |kind: Kind| {
+        !matches!(kind, Kind::Write | Kind::Append | Kind::Adjust | Kind::AdjustTree | Kind::Remove)
+    };
     let mut items: Vec<Item> =
         items.into_iter().filter(|item| !adds(item.kind) || created.insert(item.path.clone())).collect();
     // Stable: of several lines for one path, the order of the files stays.

@@ -273,7 +273,8 @@ mod tests {
 
     fn one(line: &str) -> Result<Item, String> {
         let mut warnings = Vec::new();
-        let specifiers = Specifiers { machine_id: "abc".to_owned(), hostname: "h".to_owned(), kernel: "6".to_owned() };
+        let specifiers =
+            Specifiers { machine_id: "abc".to_owned(), hostname: "h".to_owned(), kernel: "6".to_owned() };
         let items = parse("x.conf", line, &specifiers, &mut warnings);
         warnings.pop().map_or_else(|| Ok(items[0].clone()), |warning| Err(warning.to_string()))
     }
@@ -284,7 +285,13 @@ mod tests {
             ("d /run/sshd 0755 root root", Kind::Folder, "/run/sshd", Some(0o755), None),
             ("D! /tmp/.X11-unix 1777 root root 10d", Kind::EmptyFolder, "/tmp/.X11-unix", Some(0o1777), None),
             ("q /var/tmp/ 1777 root root 30d", Kind::Folder, "/var/tmp", Some(0o1777), None),
-            ("L+ /etc/mtab - - - - ../proc/self/mounts", Kind::ReplaceLink, "/etc/mtab", None, Some("../proc/self/mounts")),
+            (
+                "L+ /etc/mtab - - - - ../proc/self/mounts",
+                Kind::ReplaceLink,
+                "/etc/mtab",
+                None,
+                Some("../proc/self/mounts"),
+            ),
             ("L /var/log/README - - - - ../..%%/x", Kind::Link, "/var/log/README", None, Some("../..%/x")),
             ("f /run/utmp 0664 root utmp -", Kind::File, "/run/utmp", Some(0o664), None),
             ("F+ /run/x - - - - a b\\n", Kind::ReplaceFile, "/run/x", None, Some("a b\n")),

@@ -20,9 +20,15 @@ fn folders_and_files_get_their_modes_whatever_the_umask() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     fs::create_dir(root.join("old")).unwrap();
-    assert_eq!(apply(root, "d /a/b 1777\nf /a/x 0666 - - - hi\\n\nd /old 0700\nd /plain\nf /a/x - - - - other"), [""; 0]);
+    assert_eq!(
+        apply(root, "d /a/b 1777\nf /a/x 0666 - - - hi\\n\nd /old 0700\nd /plain\nf /a/x - - - - other"),
+        [""; 0]
+    );
     assert_eq!((mode(&root.join("a")), mode(&root.join("a/b"))), (0o755, 0o1777));
-    assert_eq!((mode(&root.join("a/x")), mode(&root.join("old")), mode(&root.join("plain"))), (0o666, 0o700, 0o755));
+    assert_eq!(
+        (mode(&root.join("a/x")), mode(&root.join("old")), mode(&root.join("plain"))),
+        (0o666, 0o700, 0o755)
+    );
     assert_eq!(fs::read_to_string(root.join("a/x")).unwrap(), "hi\n");
 }
 
@@ -32,7 +38,13 @@ fn links_replace_only_when_told() {
     let root = root.path();
     fs::create_dir_all(root.join("tree/deep")).unwrap();
     fs::write(root.join("file"), "x").unwrap();
-    assert_eq!(apply(root, "L /file - - - - t\nL+ /tree - - - - t\nL /new - - - - t\nL? /no - - - - none\nL? /yes - - - - file"), [""; 0]);
+    assert_eq!(
+        apply(
+            root,
+            "L /file - - - - t\nL+ /tree - - - - t\nL /new - - - - t\nL? /no - - - - none\nL? /yes - - - - file"
+        ),
+        [""; 0]
+    );
     assert!(root.join("file").is_file());
     assert_eq!(fs::read_link(root.join("tree")).unwrap(), Path::new("t"));
     assert_eq!(fs::read_link(root.join("new")).unwrap(), Path::new("t"));
@@ -74,7 +86,10 @@ fn patterns_adjust_append_and_remove_what_exists() {
     for name in ["a.log", "b.log", "c.txt", "sub/x"] {
         fs::write(root.join("d").join(name), "1").unwrap();
     }
-    assert_eq!(apply(root, "z /d/*.log 0600\nw+ /d/?.log - - - - 2\nr /d/c*\nZ /d/sub 0700\nz /none/* 0600\nD /e"), [""; 0]);
+    assert_eq!(
+        apply(root, "z /d/*.log 0600\nw+ /d/?.log - - - - 2\nr /d/c*\nZ /d/sub 0700\nz /none/* 0600\nD /e"),
+        [""; 0]
+    );
     assert_eq!((mode(&root.join("d/a.log")), mode(&root.join("d/b.log"))), (0o600, 0o600));
     assert_eq!(fs::read_to_string(root.join("d/b.log")).unwrap(), "12");
     assert!(!root.join("d/c.txt").exists());
