@@ -1,0 +1,293 @@
+//! Effects into deeds.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::command::{self, Circumstances};
+use super::conditions;
+use super::logs::LineBuffer;
+use super::shell::{Entry, Shell, Source, Stage, now};
+use super::translate;
+use crate::boot::marks;
+use crate::supervisor::{
+    CommandRef, ConditionOutcome, Effect, Event, ExitStatus, JobId, JobKind, JobResult, KillTarget, Level, Monotonic,
+    NotifyAccess, Phase, ProcessId, SubState, UnitId, UnitKind,
+};
+use crate::sys::{signals, spawn};
+
+/// How long a PID file is waited for after the first process of a forking service has ended.
+const PID_FILE_PATIENCE: Monotonic = Monotonic::seconds(5);
+/// The target that makes an unconfirmed boot a good one.
+const BOOT_COMPLETE: &str = "boot-complete.target";
+
+impl Shell {
+    pub(super) fn execute(&mut self, effect: Effect) {
+        match effect {
+            Effect::CheckConditions { unit } => {
+                let outcome = match self.units.get(&unit) {
+                    Some(file) => conditions::check(&file.common, &self.facts),
+                    None => ConditionOutcome::Met,
+                };
+                self.events.push_back(Event::Conditions { unit, outcome });
+            }
+            Effect::Spawn { unit, process, command, main_pid } => self.spawn(unit, process, command, main_pid),
+            Effect::Kill { unit, target, signal } => self.kill(unit, target, signal),
+            Effect::KillGroup { unit } => {
+                match &self.cgroups {
+                    Some(cgroups) => cgroups.kill(unit),
+                    None => self.kill_known(unit, libc::SIGKILL),
+                }
+                self.tell_if_empty(unit);
+            }
+            Effect::Adopt { unit, process, pid } => self.adopt(unit, process, pid),
+            Effect::FindMain { unit } => {
+                self.awaited.insert(unit, now().after(PID_FILE_PATIENCE));
+                self.look_for_daemons();
+            }
+            Effect::Release { unit, restarting } => self.release(unit, restarting),
+            Effect::Changed { unit } => self.changed(unit),
+            Effect::JobFinished { job, unit, kind, result } => self.job_finished(job, unit, kind, result),
+            Effect::Log { unit, level, text } => self.log_unit(unit, level, &text),
+            Effect::Power(action) => self.power = Some(action),
+        }
+    }
+
+    fn spawn(&mut self, unit: UnitId, process: ProcessId, command: CommandRef, main_pid: Option<u32>) {
+        match self.try_spawn(unit, process, command, main_pid) {
+            Ok(pid) => self.events.push_back(Event::Spawned { process, pid }),
+            Err((code, reason)) => self.events.push_back(Event::SpawnFailed { process, code, reason }),
+        }
+    }
+
+    fn try_spawn(&mut self, unit: UnitId, process: ProcessId, place: CommandRef, main_pid: Option<u32>) -> Result<u32, (i32, String)> {
+        let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
+        let variables = self.variables(unit, place.phase);
+        let file = self.units.get(&unit).ok_or((219, "its unit file is gone".to_owned()))?;
+        let service = file.service().ok_or((219, "it is no service".to_owned()))?;
+        let command = translate::commands(service, place.phase).get(place.index);
+        let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
+        let (output, child_output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| (219, error.to_string()))?;
+        rustix::io::ioctl_fionbio(&output, true).map_err(|error| (219, error.to_string()))?;
+        let how = Circumstances {
+            root: &self.root,
+            service,
+            phase: place.phase,
+            main_pid,
+            variables,
+            log: std::os::fd::AsFd::as_fd(&child_output),
+        };
+        let plan = command::prepare(command, &how).map_err(|error| (error.code, error.text()))?;
+        let name = self.sup.name(unit).to_owned();
+        let folder = match &mut self.cgroups {
+            Some(cgroups) => Some(cgroups.ensure(unit, &name).map_err(resources("cannot make its cgroup"))?),
+            None => None,
+        };
+        let child = spawn::spawn(&plan, folder).map_err(resources("cannot fork"))?;
+        drop(plan);
+        drop(child_output);
+        let report = self.watch_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
+        let source = |pipe| Source::Output { unit, pid: child.pid, pipe, lines: LineBuffer::default() };
+        if let Err(error) = self.watch_owned(output, source) {
+            self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
+        }
+        self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None });
+        self.pids.insert(child.pid, process);
+        Ok(child.pid)
+    }
+
+    /// Variables that the supervisor sets, systemd.exec(5), "Environment Variables Set or Propagated".
+    fn variables(&self, unit: UnitId, phase: Phase) -> Vec<(&'static str, String)> {
+        let mut variables = Vec::new();
+        let Some(found) = self.sup.unit(unit) else { return variables };
+        let Some(service) = &found.spec.service else { return variables };
+        if service.notify_access != NotifyAccess::None {
+            variables.push(("NOTIFY_SOCKET", self.notify_path.to_string_lossy().into_owned()));
+        }
+        if let Some(span) = service.watchdog.filter(|_| phase == Phase::Start) {
+            variables.push(("WATCHDOG_USEC", span.0.to_string()));
+        }
+        if matches!(phase, Phase::Stop | Phase::StopPost) {
+            variables.push(("SERVICE_RESULT", found.run.result.word().to_owned()));
+            match found.run.main_status {
+                Some(ExitStatus::Code(code)) => {
+                    variables.push(("EXIT_CODE", "exited".to_owned()));
+                    variables.push(("EXIT_STATUS", code.to_string()));
+                }
+                Some(ExitStatus::Signal { signal, core }) => {
+                    variables.push(("EXIT_CODE", if core { "dumped" } else { "killed" }.to_owned()));
+                    variables.push(("EXIT_STATUS", signal.to_string()));
+                }
+                Some(ExitStatus::Unknown) | None => {}
+            }
+        }
+        variables
+    }
+
+    fn kill(&mut self, unit: UnitId, target: KillTarget, signal: i32) {
+        match target {
+            KillTarget::Process(process) => {
+                if let Some(entry) = self.processes.get(&process) {
+                    signals::send(entry.pid, signal);
+                }
+            }
+            KillTarget::Group => {
+                match &self.cgroups {
+                    Some(cgroups) => cgroups.signal(unit, signal),
+                    None => self.kill_known(unit, signal),
+                }
+                self.tell_if_empty(unit);
+            }
+        }
+    }
+
+    /// Without cgroups only the processes that PID 1 has started itself are known.
+    fn kill_known(&self, unit: UnitId, signal: i32) {
+        self.processes.values().filter(|entry| entry.unit == unit).for_each(|entry| signals::send(entry.pid, signal));
+    }
+
+    fn tell_if_empty(&mut self, unit: UnitId) {
+        let populated = match &self.cgroups {
+            Some(cgroups) => cgroups.is_populated(unit),
+            None => self.processes.values().any(|entry| entry.unit == unit),
+        };
+        if !populated {
+            self.events.push_back(Event::GroupEmpty { unit });
+        }
+    }
+
+    fn adopt(&mut self, unit: UnitId, process: ProcessId, pid: u32) {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let opened = raw.and_then(|raw| pidfd_open(raw, PidfdFlags::empty()).ok());
+        let Some(opened) = opened else {
+            self.log_unit(Some(unit), Level::Warning, &format!("its main process {pid} is gone"));
+            self.events.push_back(Event::Exited { process, status: ExitStatus::Unknown });
+            return;
+        };
+        let adopted = self.watch_owned(opened, |pidfd| Source::Adopted(process, pidfd)).ok();
+        self.processes.insert(process, Entry { unit, pid, report: None, adopted });
+        self.pids.insert(pid, process);
+    }
+
+    /// Looks for the daemons of forking services: by PID file, else the only process of the unit.
+    pub(super) fn look_for_daemons(&mut self) {
+        let units: Vec<(UnitId, Monotonic)> = self.awaited.iter().map(|(unit, until)| (*unit, *until)).collect();
+        for (unit, until) in units {
+            let service = self.units.get(&unit).and_then(|file| file.service());
+            let pid_file = service.and_then(|service| service.pid_file.clone());
+            let pid = match &pid_file {
+                Some(path) => self.pid_from_file(unit, Path::new(path)),
+                None => self.only_process(unit),
+            };
+            if pid.is_some() || pid_file.is_none() || now() >= until {
+                self.awaited.remove(&unit);
+                self.events.push_back(Event::MainFound { unit, pid });
+            }
+        }
+    }
+
+    /// The PID in a file, if that process is one of the unit's: a stale file must not make PID 1 watch a stranger.
+    fn pid_from_file(&self, unit: UnitId, path: &Path) -> Option<u32> {
+        let pid: u32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        let is_its = match &self.cgroups {
+            Some(cgroups) => cgroups.processes(unit).contains(&pid),
+            None => Path::new(&format!("/proc/{pid}")).exists(),
+        };
+        is_its.then_some(pid)
+    }
+
+    fn only_process(&self, unit: UnitId) -> Option<u32> {
+        match self.cgroups.as_ref()?.processes(unit).as_slice() {
+            [pid] => Some(*pid),
+            _ => None,
+        }
+    }
+
+    fn release(&mut self, unit: UnitId, restarting: bool) {
+        use image_config::unit::DirectoryPreserve;
+        self.awaited.remove(&unit);
+        if let Some(cgroups) = &mut self.cgroups
+            && !restarting
+        {
+            cgroups.release(unit);
+        }
+        let Some(service) = self.units.get(&unit).and_then(|file| file.service()) else { return };
+        let stays = match service.exec.runtime_directory_preserve {
+            DirectoryPreserve::Yes => true,
+            DirectoryPreserve::Restart => restarting,
+            DirectoryPreserve::No => false,
+        };
+        if stays {
+            return;
+        }
+        for folder in command::runtime_folders(&service.exec, &self.root) {
+            match fs::remove_dir_all(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.log.write(
+                        now(),
+                        super::logs::Record {
+                            source: self.sup.name(unit),
+                            pid: 0,
+                            level: Level::Warning,
+                            text: &format!("cannot remove {}: {error}", folder.display()),
+                        },
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn changed(&mut self, unit: UnitId) {
+        let Some(found) = self.sup.unit(unit) else { return };
+        let (sub, restarts) = (found.sub, found.run.restarts);
+        if sub == SubState::AutoRestart {
+            let text = format!("will be started again (restart {restarts})");
+            self.log_unit(Some(unit), Level::Notice, &text);
+        }
+        let name = self.sup.name(unit);
+        if sub == SubState::Active && name == BOOT_COMPLETE {
+            self.health.boot_is_complete();
+            marks::record("complete");
+        }
+        if sub == SubState::Running && name == "etcd.service" {
+            marks::record("etcd");
+        }
+    }
+
+    fn job_finished(&mut self, job: JobId, unit: UnitId, kind: JobKind, result: JobResult) {
+        self.server.job_finished(job, result);
+        let Some(found) = self.sup.unit(unit) else { return };
+        let is_service = found.spec.kind == UnitKind::Service;
+        let name = found.spec.name.clone();
+        let description = found.spec.description.clone();
+        let reason = found.run.reason.clone();
+        match (kind, result) {
+            (JobKind::Start, JobResult::Done) => {
+                let word = if is_service { "Started" } else { "Reached" };
+                if is_service && self.stage == Stage::Starting {
+                    self.console.good(format_args!("{word} {description}"));
+                }
+                self.log_unit(Some(unit), Level::Info, &format!("{} {description}", word.to_lowercase()));
+            }
+            (JobKind::Stop, JobResult::Done) => {
+                if is_service && self.stage == Stage::Stopping {
+                    self.console.good(format_args!("Stopped {description}"));
+                }
+                self.log_unit(Some(unit), Level::Info, &format!("stopped {description}"));
+            }
+            (JobKind::Start, JobResult::Failed | JobResult::Timeout | JobResult::Assert | JobResult::Unsupported) => {
+                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                self.console.bad(format_args!("{description} ({name}){reason}"));
+            }
+            (JobKind::Start | JobKind::VerifyActive, JobResult::Dependency) => {
+                self.console.bad(format_args!("{description} ({name}): something that it requires did not start"));
+                self.log_unit(Some(unit), Level::Error, "not started: something that it requires did not start");
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Watchdog, health deadline and shutdown deadline: what brings the machine back when nobody else does
+//! (SAFETY 15 and 16). Pure time keeping around one file.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+
+use crate::early::watchdog::FD_VARIABLE;
+use crate::supervisor::Monotonic;
+use crate::sys::spawn::inherited;
+
+/// How often the watchdog is fed: a quarter of its time-out of 60 s, so that a slow moment is no reset.
+const FEED_EVERY: Monotonic = Monotonic::seconds(15);
+/// An unconfirmed boot that has not reached `boot-complete.target` by then is given up. Emulated machines on loaded
+/// hosts take a minute for a good boot; a person who waits for a fallback has about this much patience.
+pub const HEALTH_LIMIT: Monotonic = Monotonic::seconds(180);
+/// A shutdown that takes longer is finished by force. More than one service's 90 s, so that one that hangs still gets
+/// its SIGKILL in order.
+pub const SHUTDOWN_LIMIT: Monotonic = Monotonic::seconds(120);
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing.
+    Nothing,
+    /// The unconfirmed boot is not healthy in time: reboot, so that the other slot gets its turn.
+    Unhealthy,
+    /// The shutdown hangs: finish it.
+    ShutdownLate,
+}
+
+/// The clocks.
+#[derive(Debug, Default)]
+pub struct Health {
+    watchdog: Option<File>,
+    feed_at: Monotonic,
+    /// When an unconfirmed boot is given up.
+    deadline: Option<Monotonic>,
+    shutdown_by: Option<Monotonic>,
+}
+
+impl Health {
+    /// Clocks without a watchdog and without a deadline.
+    pub fn idle() -> Health {
+        Health::default()
+    }
+
+    /// Takes over the watchdog that the initramfs has armed, or arms it; `trial` starts the health deadline.
+    pub fn begin(now: Monotonic, trial: bool) -> Health {
+        let number = std::env::var(FD_VARIABLE).ok().and_then(|text| text.parse().ok());
+        let watchdog = number.and_then(inherited).map(File::from);
+        let watchdog = watchdog.or_else(|| OpenOptions::new().write(true).open("/dev/watchdog0").ok());
+        Health { watchdog, feed_at: now, deadline: trial.then(|| now.after(HEALTH_LIMIT)), shutdown_by: None }
+    }
+
+    /// Whether there is a watchdog.
+    pub fn has_watchdog(&self) -> bool {
+        self.watchdog.is_some()
+    }
+
+    /// The boot is good: nothing is given up any more.
+    pub fn boot_is_complete(&mut self) {
+        self.deadline = None;
+    }
+
+    /// The machine goes down; it must be down in time.
+    pub fn begin_shutdown(&mut self, now: Monotonic) {
+        self.deadline = None;
+        self.shutdown_by = Some(now.after(SHUTDOWN_LIMIT));
+    }
+
+    /// Feeds the watchdog if it is time and tells what is due. After [`Due::Unhealthy`] the watchdog is not fed again
+    /// until the shutdown has begun: should even that fail, the hardware resets the machine.
+    pub fn check(&mut self, now: Monotonic) -> Due {
+        if self.shutdown_by.is_some_and(|by| now >= by) {
+            self.shutdown_by = None;
+            return Due::ShutdownLate;
+        }
+        if self.deadline.is_some_and(|by| now >= by) {
+            self.deadline = None;
+            return Due::Unhealthy;
+        }
+        if now >= self.feed_at {
+            self.feed_at = now.after(FEED_EVERY);
+            if let Some(watchdog) = &mut self.watchdog {
+                // One missed feeding is no harm, and the next one is tried in a quarter of the time-out.
+                let _missed = watchdog.write_all(b"\0");
+            }
+        }
+        Due::Nothing
+    }
+
+    /// When [`Health::check`] wants to be called again.
+    pub fn next(&self, now: Monotonic) -> Monotonic {
+        let fixed = [self.deadline, self.shutdown_by].into_iter().flatten();
+        let feeding = self.watchdog.as_ref().map(|_| self.feed_at);
+        fixed.chain(feeding).min().unwrap_or_else(|| now.after(Monotonic::seconds(3600)))
+    }
+
+    /// Before a reboot: the watchdog stays armed, should the reboot itself hang.
+    pub fn leave_armed(&mut self) {
+        if let Some(mut watchdog) = self.watchdog.take() {
+            let _missed = watchdog.write_all(b"\0");
+            // Closing it would disarm some drivers; the descriptor goes with the machine.
+            std::mem::forget(watchdog);
+        }
+    }
+
+    /// Before power-off and halt: the watchdog must not switch the machine on again.
+    pub fn disarm(&mut self) {
+        if let Some(mut watchdog) = self.watchdog.take() {
+            let _not_supported = watchdog.write_all(b"V");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unconfirmed_boot_is_given_up_once_unless_it_completes() {
+        let start = Monotonic::seconds(5);
+        let mut late = Health { deadline: Some(start.after(HEALTH_LIMIT)), ..Health::default() };
+        let mut good = Health { deadline: Some(start.after(HEALTH_LIMIT)), ..Health::default() };
+        good.boot_is_complete();
+        assert_eq!(late.check(Monotonic::seconds(184)), Due::Nothing);
+        assert_eq!(late.check(Monotonic::seconds(185)), Due::Unhealthy);
+        assert_eq!(late.check(Monotonic::seconds(186)), Due::Nothing);
+        assert_eq!(good.check(Monotonic::seconds(1000)), Due::Nothing);
+    }
+
+    #[test]
+    fn a_shutdown_that_hangs_is_finished() {
+        let mut health = Health::idle();
+        health.begin_shutdown(Monotonic::seconds(10));
+        assert_eq!(health.check(Monotonic::seconds(129)), Due::Nothing);
+        assert_eq!(health.check(Monotonic::seconds(130)), Due::ShutdownLate);
+    }
+}

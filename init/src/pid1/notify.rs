@@ -1,0 +1,77 @@
+//! The socket that services report to, sd_notify(3).
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::io::IoSliceMut;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
+    bind, recvmsg, socket_with, sockopt,
+};
+
+use crate::supervisor::Notification;
+
+/// Where the socket is in the image; services learn it from `$NOTIFY_SOCKET`.
+pub const NOTIFY_SOCKET: &str = "/run/systemd/notify";
+/// Longest message that is read, as systemd's.
+const LONGEST_MESSAGE: usize = 4096;
+
+/// The socket.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: OwnedFd,
+}
+
+impl NotifySocket {
+    /// Makes the socket at `path`.
+    ///
+    /// # Errors
+    /// The kernel's, for the folder, the socket or its name.
+    pub fn open(path: &Path) -> io::Result<NotifySocket> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        sockopt::set_socket_passcred(&socket, true)?;
+        bind(&socket, &SocketAddrUnix::new(path)?)?;
+        // Services report as their own users.
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        Ok(NotifySocket { socket })
+    }
+
+    /// The descriptor, to be polled.
+    pub fn descriptor(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// The next message and its sender's PID. Descriptors that come along are closed, which is what a sender that waits
+    /// at a barrier waits for.
+    pub fn read(&self) -> Option<(u32, Notification)> {
+        loop {
+            let mut bytes = [0; LONGEST_MESSAGE];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(16))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+            let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags).ok()?;
+            let mut sender = None;
+            for message in control.drain() {
+                match message {
+                    RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
+                    RecvAncillaryMessage::ScmRights(descriptors) => drop(descriptors.collect::<Vec<OwnedFd>>()),
+                    _ => {}
+                }
+            }
+            let pid = sender.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+            if let (Some(pid), Some(text)) = (pid, bytes.get(..received.bytes)) {
+                return Some((pid, Notification::parse(text)));
+            }
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! The server's end of the control socket.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, send, socket_with, sockopt,
+};
+
+use super::shell::{Shell, Source, Stage, now};
+use super::views;
+use crate::control::{Answer, Call, Frames, JobRequest, Method, Reply};
+use crate::supervisor::{JobId, JobKind, JobResult, KillTarget, Level, LoadState, Mode, PowerAction, UnitId};
+
+/// Clients at one time; more wait in the kernel's queue.
+const MOST_CLIENTS: usize = 64;
+/// Unsent bytes after which a client that does not read is dropped.
+const MOST_UNSENT: usize = 4 << 20;
+
+/// Listener and clients.
+#[derive(Debug)]
+pub struct Server {
+    listener: OwnedFd,
+    clients: BTreeMap<u64, Connection>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: OwnedFd,
+    uid: u32,
+    frames: Frames,
+    unsent: Vec<u8>,
+    /// The job whose end this client waits for.
+    waits_for: Option<JobId>,
+}
+
+impl Server {
+    /// Makes the socket at `path`.
+    ///
+    /// # Errors
+    /// The kernel's, for the folder, the socket or its name.
+    pub fn open(path: &Path) -> io::Result<Server> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        bind(&listener, &SocketAddrUnix::new(path)?)?;
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+        listen(&listener, 64)?;
+        Ok(Server { listener, clients: BTreeMap::new() })
+    }
+
+    /// The listening descriptor, to be polled.
+    pub fn descriptor(&self) -> &OwnedFd {
+        &self.listener
+    }
+
+    /// Tells the clients that wait for a job.
+    pub fn job_finished(&mut self, job: JobId, result: JobResult) {
+        for client in self.clients.values_mut().filter(|client| client.waits_for == Some(job)) {
+            client.waits_for = None;
+            let answer = Answer { result: Some(result.word().to_owned()), ..Answer::default() };
+            client.reply(&Reply { parameters: Some(answer), error: None });
+        }
+    }
+}
+
+impl Connection {
+    fn reply(&mut self, reply: &Reply) {
+        // Serialising plain data into memory does not fail.
+        if let Ok(mut text) = serde_json::to_vec(reply) {
+            text.push(0);
+            self.unsent.extend(text);
+            self.flush();
+        }
+    }
+
+    /// Sends what the socket takes; false when the client is lost.
+    fn flush(&mut self) -> bool {
+        while !self.unsent.is_empty() {
+            match send(&self.socket, &self.unsent, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(count) => drop(self.unsent.drain(..count.min(self.unsent.len()))),
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => {}
+                Err(_) => return false,
+            }
+        }
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
+        }
+        self.unsent.len() <= MOST_UNSENT
+    }
+}
+
+impl Shell {
+    pub(super) fn accept_clients(&mut self) {
+        while self.server.clients.len() < MOST_CLIENTS {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let Ok(socket) = accept_with(&self.server.listener, flags) else { return };
+            let Ok(credentials) = sockopt::socket_peercred(&socket) else { continue };
+            let uid = credentials.uid.as_raw();
+            if let Ok(key) = self.watch(socket.as_fd(), Source::Client) {
+                let connection = Connection { socket, uid, frames: Frames::default(), unsent: Vec::new(), waits_for: None };
+                self.server.clients.insert(key, connection);
+            }
+        }
+    }
+
+    pub(super) fn serve_client(&mut self, key: u64) {
+        if !self.try_serve(key) {
+            self.forget(key);
+            self.server.clients.remove(&key);
+            return;
+        }
+        self.flush_clients();
+    }
+
+    /// Lets clients whose sockets were full have the rest, and asks to be told when they can take more.
+    fn flush_clients(&mut self) {
+        let mut lost = Vec::new();
+        for (key, client) in &mut self.server.clients {
+            if !client.flush() {
+                lost.push(*key);
+            }
+        }
+        for key in lost {
+            self.forget(key);
+            self.server.clients.remove(&key);
+        }
+        for (key, client) in &self.server.clients {
+            // Modifying a descriptor that is watched does not fail.
+            let _cannot_fail = self.watch_output(&client.socket, *key, !client.unsent.is_empty());
+        }
+    }
+
+    /// Reads what the client sent; false when it is gone or talks nonsense.
+    fn try_serve(&mut self, key: u64) -> bool {
+        let Some(client) = self.server.clients.get_mut(&key) else { return false };
+        let mut bytes = [0; 8192];
+        let count = match rustix::io::read(&client.socket, &mut bytes) {
+            Err(Errno::AGAIN | Errno::INTR) => return true,
+            Err(_) | Ok(0) => return false,
+            Ok(count) => count,
+        };
+        let Some(messages) = client.frames.push(bytes.get(..count).unwrap_or_default()) else { return false };
+        let uid = client.uid;
+        for message in messages {
+            let reply = match serde_json::from_slice::<Call>(&message) {
+                Err(error) => Some(Err(format!("org.varlink.service.InvalidParameter: {error}"))),
+                Ok(call) => self.answer(key, uid, call.method),
+            };
+            let Some(reply) = reply else { continue };
+            let Some(client) = self.server.clients.get_mut(&key) else { return false };
+            client.reply(&match reply {
+                Ok(answer) => Reply { parameters: Some(answer), error: None },
+                Err(error) => Reply { parameters: None, error: Some(error) },
+            });
+        }
+        true
+    }
+
+    /// The answer to a call; `None` when it comes later.
+    fn answer(&mut self, key: u64, uid: u32, method: Method) -> Option<Result<Answer, String>> {
+        let changes = !matches!(method, Method::List {} | Method::Show { .. } | Method::Jobs {} | Method::State {});
+        if changes && uid != 0 && uid != rustix::process::geteuid().as_raw() {
+            return Some(Err("Access denied: only root may do that.".to_owned()));
+        }
+        let done = || Answer { result: Some("done".to_owned()), ..Answer::default() };
+        Some(Ok(match method {
+            Method::Job(request) => return self.job(key, &request),
+            Method::List {} => Answer { units: views::all(self), ..Answer::default() },
+            Method::Show { unit } => {
+                self.load(std::slice::from_ref(&unit));
+                let id = self.sup.lookup(&unit);
+                Answer { units: id.map(|id| views::one(self, id)).into_iter().collect(), ..Answer::default() }
+            }
+            Method::Jobs {} => Answer { jobs: views::jobs(self), ..Answer::default() },
+            Method::State {} => Answer { state: Some(views::state(self).to_owned()), ..Answer::default() },
+            Method::Reload {} => {
+                self.reload_files();
+                done()
+            }
+            Method::ResetFailed { unit } => {
+                let ids: Vec<UnitId> = match unit {
+                    None => self.sup.ids().collect(),
+                    Some(name) => match self.sup.lookup(&name) {
+                        Some(id) => vec![id],
+                        None => return Some(Err(format!("Unit {name} not loaded."))),
+                    },
+                };
+                let mut effects = Vec::new();
+                ids.into_iter().for_each(|id| self.sup.reset_failed(now(), id, &mut effects));
+                self.carry_out(effects);
+                done()
+            }
+            Method::Kill { unit, signal } => {
+                let Some(id) = self.sup.lookup(&unit) else { return Some(Err(format!("Unit {unit} not loaded."))) };
+                if !(1..=64).contains(&signal) {
+                    return Some(Err(format!("{signal} is no signal.")));
+                }
+                self.execute(crate::supervisor::Effect::Kill { unit: id, target: KillTarget::Group, signal });
+                done()
+            }
+            Method::ForcePower { action } => {
+                self.power = Some(match action.as_str() {
+                    "reboot" => PowerAction::Reboot,
+                    "halt" => PowerAction::Halt,
+                    _ => PowerAction::PowerOff,
+                });
+                done()
+            }
+        }))
+    }
+
+    fn job(&mut self, key: u64, request: &JobRequest) -> Option<Result<Answer, String>> {
+        let queued = |result: &str| Some(Ok(Answer { result: Some(result.to_owned()), ..Answer::default() }));
+        self.load(std::slice::from_ref(&request.unit));
+        let Some(id) = self.sup.lookup(&request.unit) else {
+            return Some(Err(format!("Unit {} not found.", request.unit)));
+        };
+        let unit = self.sup.unit(id)?;
+        let (up, loaded) = (!unit.active().is_down(), unit.spec.load.clone());
+        let can_reload = !super::translate::has_no_reload(self.units.get(&id));
+        let kind = match request.verb.as_str() {
+            "start" => JobKind::Start,
+            "stop" if loaded == LoadState::NotFound && !up => return Some(Err(format!("Unit {} not loaded.", request.unit))),
+            "stop" => JobKind::Stop,
+            "restart" => JobKind::Restart,
+            "try-restart" | "condrestart" if !up => return queued("done"),
+            "try-restart" | "condrestart" => JobKind::Restart,
+            "reload" => JobKind::Reload,
+            "reload-or-restart" | "force-reload" if can_reload && up => JobKind::Reload,
+            "reload-or-restart" | "force-reload" => JobKind::Restart,
+            other => return Some(Err(format!("Unknown verb {other}."))),
+        };
+        let mode = match request.mode.as_str() {
+            "isolate" => Mode::Isolate,
+            "replace-irreversibly" => Mode::ReplaceIrreversibly,
+            _ => Mode::Replace,
+        };
+        let mut effects = Vec::new();
+        let requested = self.sup.request_by_hand(now(), id, kind, mode, &mut effects);
+        let answer = match requested {
+            Err(error) => Some(Err(error.to_string())),
+            Ok(job) if request.wait => {
+                let client = self.server.clients.get_mut(&key)?;
+                client.waits_for = Some(job);
+                None
+            }
+            Ok(_) => queued("queued"),
+        };
+        if mode == Mode::ReplaceIrreversibly && matches!(answer, None | Some(Ok(_))) {
+            self.stopping();
+        }
+        self.log_unit(Some(id), Level::Info, &format!("{} requested", request.verb));
+        self.carry_out(effects);
+        answer
+    }
+
+    /// Whether every job of the boot is over.
+    pub(super) fn notice_startup(&mut self) {
+        if self.stage == Stage::Starting && self.sup.job_count() == 0 {
+            self.stage = Stage::Up;
+            let state = views::state(self);
+            let seconds = now().0 as f64 / 1e6;
+            self.console.note(format_args!("Startup finished, {state}, {seconds:.2} s after the kernel"));
+            self.say(Level::Info, &format!("startup finished, {state}"));
+        }
+    }
+}

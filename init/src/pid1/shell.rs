@@ -1,0 +1,553 @@
+//! The shell around the supervisor: one epoll loop that turns what happens into events and effects into deeds.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use image_config::unit::Unit;
+use rustix::event::{Timespec, epoll};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::cgroup::{self, Cgroups};
+use super::conditions::Facts;
+use super::console::Console;
+use super::health::{Due, Health};
+use super::load::Loader;
+use super::logs::{LineBuffer, LogSink, Record};
+use super::notify::NotifySocket;
+use super::server::Server;
+use crate::supervisor::{
+    Effect, Event, ExitStatus, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId, RequestError,
+    Supervisor, UnitId,
+};
+use crate::sys::signals::{self, Ending, Signals};
+
+/// Something that epoll watches.
+#[derive(Debug)]
+pub(super) enum Source {
+    Signals,
+    Notify,
+    Cgroups,
+    Listener,
+    Client,
+    /// Says whether a new process could become its program.
+    Report(ProcessId, OwnedFd),
+    /// Output of a unit's process.
+    Output { unit: UnitId, pid: u32, pipe: OwnedFd, lines: LineBuffer },
+    /// A process that was adopted and may not be our child. Its pidfd is only polled.
+    Adopted(ProcessId, #[expect(dead_code, reason = "open for as long as it is polled")] OwnedFd),
+    /// The kernel's ACPI events.
+    PowerButton,
+}
+
+/// A process of a unit.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub unit: UnitId,
+    pub pid: u32,
+    /// Key of its [`Source::Report`].
+    pub report: Option<u64>,
+    /// Key of its [`Source::Adopted`].
+    pub adopted: Option<u64>,
+}
+
+/// Which parts of the machine's life it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Starting,
+    Up,
+    Stopping,
+}
+
+/// What the shell is set up with.
+#[derive(Debug)]
+pub struct Setup {
+    /// Prefix of the machine's folders.
+    pub root: PathBuf,
+    /// Where units come from.
+    pub loader: Loader,
+    /// What conditions ask for.
+    pub facts: Facts,
+    /// Where the log goes.
+    pub log: Box<dyn LogSink>,
+    /// Where people look.
+    pub console: Console,
+    /// Units have cgroups.
+    pub with_cgroups: bool,
+    /// Folder of the sockets.
+    pub notify_path: PathBuf,
+    /// The control socket.
+    pub control_path: PathBuf,
+    /// Watchdog and deadline.
+    pub health: Health,
+}
+
+/// The running service manager.
+#[derive(Debug)]
+pub struct Shell {
+    pub(super) sup: Supervisor,
+    pub(super) units: BTreeMap<UnitId, Unit>,
+    pub(super) loader: Loader,
+    pub(super) facts: Facts,
+    pub(super) root: PathBuf,
+    pub(super) notify_path: PathBuf,
+    pub(super) log: Box<dyn LogSink>,
+    pub(super) console: Console,
+    pub(super) cgroups: Option<Cgroups>,
+    pub(super) health: Health,
+    pub(super) server: Server,
+    pub(super) processes: BTreeMap<ProcessId, Entry>,
+    pub(super) pids: BTreeMap<u32, ProcessId>,
+    pub(super) stage: Stage,
+    /// Daemons of `Type=forking` whose PID file is still awaited, with the last time to look.
+    pub(super) awaited: BTreeMap<UnitId, Monotonic>,
+    pub(super) power: Option<PowerAction>,
+    pub(super) events: VecDeque<Event>,
+    epoll: OwnedFd,
+    sources: BTreeMap<u64, Source>,
+    last_key: u64,
+    signals: Signals,
+    notify: NotifySocket,
+    button: Option<super::button::PowerButton>,
+}
+
+/// Signals that PID 1 listens to. Those from `SIGRTMIN+3` on are systemd's power signals.
+const SIGNALS: [i32; 5] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPWR];
+/// How much of a unit's output is read before somebody else gets a turn.
+const OUTPUT_TURN: usize = 16 << 10;
+/// How often a PID file that is not there yet is looked for.
+const PID_FILE_PAUSE: Monotonic = Monotonic(20_000);
+/// Time without news that makes the shell look at its clocks anyway.
+const LONGEST_SLEEP: Monotonic = Monotonic::seconds(3600);
+
+/// Now.
+pub fn now() -> Monotonic {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let micros = u64::try_from(time.tv_nsec).unwrap_or(0) / 1000;
+    Monotonic(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+impl Shell {
+    /// Opens everything that the loop needs.
+    ///
+    /// # Errors
+    /// When the kernel gives no epoll, signal descriptor or socket: nothing can be supervised then.
+    pub fn new(setup: Setup) -> io::Result<Shell> {
+        let realtime = signals::first_realtime();
+        let power: Vec<i32> = (3..=5).map(|offset| realtime + offset).collect();
+        let all: Vec<i32> = SIGNALS.into_iter().chain(power).collect();
+        let signals = Signals::open(&all)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let mut shell = Shell {
+            sup: Supervisor::new(),
+            units: BTreeMap::new(),
+            loader: setup.loader,
+            facts: setup.facts,
+            root: setup.root,
+            notify: NotifySocket::open(&setup.notify_path)?,
+            notify_path: setup.notify_path,
+            log: setup.log,
+            console: setup.console,
+            cgroups: None,
+            health: setup.health,
+            server: Server::open(&setup.control_path)?,
+            processes: BTreeMap::new(),
+            pids: BTreeMap::new(),
+            stage: Stage::Starting,
+            awaited: BTreeMap::new(),
+            power: None,
+            events: VecDeque::new(),
+            epoll,
+            sources: BTreeMap::new(),
+            last_key: 0,
+            signals,
+            button: None,
+        };
+        if setup.with_cgroups {
+            match Cgroups::take_over() {
+                Ok(cgroups) => shell.cgroups = Some(cgroups),
+                Err(error) => shell.say(Level::Error, &format!("no cgroups, processes that escape cannot be ended: {error}")),
+            }
+            shell.button = super::button::PowerButton::open().ok();
+        }
+        shell.watch_fixed()?;
+        Ok(shell)
+    }
+
+    fn watch_fixed(&mut self) -> io::Result<()> {
+        let mut fixed = vec![
+            (Source::Signals, self.signals.descriptor().as_fd()),
+            (Source::Notify, self.notify.descriptor().as_fd()),
+            (Source::Listener, self.server.descriptor().as_fd()),
+        ];
+        fixed.extend(self.cgroups.as_ref().map(|cgroups| (Source::Cgroups, cgroups.events().as_fd())));
+        fixed.extend(self.button.as_ref().map(|button| (Source::PowerButton, button.descriptor())));
+        for (source, descriptor) in fixed {
+            self.last_key = self.last_key.wrapping_add(1);
+            let data = epoll::EventData::new_u64(self.last_key);
+            epoll::add(&self.epoll, descriptor, data, epoll::EventFlags::IN)?;
+            self.sources.insert(self.last_key, source);
+        }
+        Ok(())
+    }
+
+    /// Watches a descriptor for input; answers with the key that takes it out again.
+    pub(super) fn watch(&mut self, descriptor: impl AsFd, source: Source) -> io::Result<u64> {
+        self.last_key = self.last_key.wrapping_add(1);
+        let key = self.last_key;
+        epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
+        self.sources.insert(key, source);
+        Ok(key)
+    }
+
+    /// Watches a descriptor that the source is to own.
+    pub(super) fn watch_owned(&mut self, descriptor: OwnedFd, source: impl FnOnce(OwnedFd) -> Source) -> io::Result<u64> {
+        self.last_key = self.last_key.wrapping_add(1);
+        let key = self.last_key;
+        epoll::add(&self.epoll, &descriptor, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
+        self.sources.insert(key, source(descriptor));
+        Ok(key)
+    }
+
+    /// Also asks whether a client can take more.
+    pub(super) fn watch_output(&self, descriptor: impl AsFd, key: u64, wanted: bool) -> io::Result<()> {
+        let mut flags = epoll::EventFlags::IN;
+        flags.set(epoll::EventFlags::OUT, wanted);
+        Ok(epoll::modify(&self.epoll, descriptor, epoll::EventData::new_u64(key), flags)?)
+    }
+
+    /// Stops watching; the descriptor, if the source owns it, is closed, which takes it out of epoll.
+    pub(super) fn forget(&mut self, key: u64) -> Option<Source> {
+        self.sources.remove(&key)
+    }
+
+    /// A line of PID 1's own.
+    pub(super) fn say(&mut self, level: Level, text: &str) {
+        self.log.write(now(), Record { source: "init", pid: 1, level, text });
+    }
+
+    /// Loads units and what they lead to.
+    pub(super) fn load(&mut self, names: &[String]) {
+        let sup = &self.sup;
+        let known = |name: &str| {
+            let unit = sup.lookup(name).and_then(|id| sup.unit(id));
+            unit.is_some_and(|unit| unit.spec.load != LoadState::NotFound)
+        };
+        let loaded = self.loader.closure(names, &known);
+        let mut specs = Vec::with_capacity(loaded.len());
+        let mut files = Vec::new();
+        for unit in loaded {
+            for warning in &unit.warnings {
+                self.log.write(now(), Record { source: &unit.spec.name, pid: 0, level: Level::Warning, text: &warning.to_string() });
+            }
+            files.extend(unit.unit.map(|file| (unit.spec.name.clone(), file)));
+            specs.push(unit.spec);
+        }
+        self.sup.add(specs);
+        for (name, file) in files {
+            if let Some(id) = self.sup.lookup(&name) {
+                self.units.insert(id, file);
+            }
+        }
+    }
+
+    /// `daemon-reload`: reads all files again; nothing that runs is touched.
+    pub(super) fn reload_files(&mut self) {
+        let names: Vec<String> = self.sup.ids().map(|id| self.sup.name(id).to_owned()).collect();
+        self.sup.forget_files();
+        self.units.clear();
+        self.load(&names);
+    }
+
+    /// Asks for a job by the unit's name.
+    pub(super) fn request(&mut self, name: &str, kind: JobKind, mode: Mode) -> Result<crate::supervisor::JobId, RequestError> {
+        self.load(&[name.to_owned()]);
+        let id = self.sup.lookup(name).ok_or_else(|| RequestError::NotFound(name.to_owned()))?;
+        let mut effects = Vec::new();
+        let answer = self.sup.request(now(), id, kind, mode, &mut effects);
+        self.carry_out(effects);
+        answer
+    }
+
+    /// Begins to take the machine down in order.
+    pub(super) fn begin_power(&mut self, target: &str) {
+        if self.stage == Stage::Stopping {
+            return;
+        }
+        match self.request(target, JobKind::Start, Mode::ReplaceIrreversibly) {
+            Ok(_) => self.stopping(),
+            Err(error) => {
+                self.console.bad(format_args!("{target}: {error}; going down without it"));
+                self.power = Some(match target {
+                    "reboot.target" => PowerAction::Reboot,
+                    "halt.target" => PowerAction::Halt,
+                    _ => PowerAction::PowerOff,
+                });
+            }
+        }
+    }
+
+    /// Notes that the machine is going down.
+    pub(super) fn stopping(&mut self) {
+        if self.stage != Stage::Stopping {
+            self.stage = Stage::Stopping;
+            self.health.begin_shutdown(now());
+            self.console.note("Shutting down");
+        }
+    }
+
+    /// Carries out effects and what follows from them, until nothing is left.
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut queue: VecDeque<Effect> = effects.into();
+        loop {
+            while let Some(effect) = queue.pop_front() {
+                self.execute(effect);
+            }
+            let Some(event) = self.events.pop_front() else { break };
+            let mut more = Vec::new();
+            self.sup.handle(now(), event, &mut more);
+            queue.extend(more);
+        }
+    }
+
+    /// Runs until the machine is to go down, and says how.
+    pub fn run(&mut self) -> PowerAction {
+        loop {
+            self.events.push_back(Event::Timer);
+            self.carry_out(Vec::new());
+            self.check_clocks();
+            if let Some(action) = self.power {
+                return action;
+            }
+            let mut ready = Vec::with_capacity(32);
+            let timeout = self.sleep();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&timeout)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => {
+                    self.say(Level::Error, &format!("epoll: {error}"));
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                }
+            }
+            let keys: Vec<u64> = ready.iter().map(|event| event.data.u64()).collect();
+            for key in keys {
+                self.dispatch(key);
+            }
+        }
+    }
+
+    fn sleep(&self) -> Timespec {
+        let now = now();
+        let mut until = now.after(LONGEST_SLEEP);
+        until = until.min(self.sup.next_deadline().unwrap_or(until)).min(self.health.next(now));
+        if !self.awaited.is_empty() {
+            until = until.min(now.after(PID_FILE_PAUSE));
+        }
+        let micros = until.0.saturating_sub(now.0);
+        Timespec {
+            tv_sec: i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(micros % 1_000_000 * 1000).unwrap_or(0),
+        }
+    }
+
+    fn dispatch(&mut self, key: u64) {
+        match self.sources.get(&key) {
+            None => {}
+            Some(Source::Signals) => self.read_signals(),
+            Some(Source::Notify) => self.read_notifications(),
+            Some(Source::Cgroups) => self.read_cgroups(),
+            Some(Source::Listener) => self.accept_clients(),
+            Some(Source::Client) => self.serve_client(key),
+            Some(Source::Report(..)) => self.read_report(key),
+            Some(Source::Output { .. }) => self.read_output(key),
+            Some(Source::Adopted(process, _)) => {
+                let process = *process;
+                self.reap();
+                if self.processes.contains_key(&process) {
+                    self.process_gone(process, ExitStatus::Unknown);
+                }
+            }
+            Some(Source::PowerButton) => {
+                if self.button.as_ref().is_some_and(super::button::PowerButton::was_pressed) {
+                    self.console.note("Power button pressed");
+                    self.begin_power("poweroff.target");
+                }
+            }
+        }
+        self.carry_out(Vec::new());
+    }
+
+    fn read_signals(&mut self) {
+        let realtime = signals::first_realtime();
+        while let Some(number) = self.signals.read() {
+            match number {
+                libc::SIGCHLD => self.reap(),
+                libc::SIGINT => self.begin_power("reboot.target"), // Ctrl-Alt-Del
+                libc::SIGPWR => self.begin_power("poweroff.target"),
+                libc::SIGHUP => self.reload_files(),
+                number if number == realtime + 3 => self.begin_power("halt.target"),
+                number if number == realtime + 4 => self.begin_power("poweroff.target"),
+                number if number == realtime + 5 => self.begin_power("reboot.target"),
+                number => self.say(Level::Notice, &format!("signal {number} means nothing to PID 1")),
+            }
+        }
+    }
+
+    /// Reaps every child that has ended, strangers too.
+    fn reap(&mut self) {
+        // What a process said before its end comes before its end.
+        self.read_notifications();
+        while let Some((pid, ending)) = signals::reap_any() {
+            let Some(process) = self.pids.get(&pid).copied() else { continue };
+            let status = match ending {
+                Ending::Exited(code) => ExitStatus::Code(code),
+                Ending::Killed(signal, core) => ExitStatus::Signal { signal, core },
+            };
+            self.process_gone(process, status);
+        }
+    }
+
+    pub(super) fn process_gone(&mut self, process: ProcessId, status: ExitStatus) {
+        if let Some(key) = self.processes.get(&process).and_then(|entry| entry.report) {
+            self.read_report(key);
+        }
+        let Some(entry) = self.processes.remove(&process) else { return };
+        self.pids.remove(&entry.pid);
+        entry.adopted.and_then(|key| self.forget(key));
+        self.drain_output(entry.unit, entry.pid);
+        self.events.push_back(Event::Exited { process, status });
+        let has_others = self.processes.values().any(|other| other.unit == entry.unit);
+        if self.cgroups.is_none() && !has_others {
+            self.events.push_back(Event::GroupEmpty { unit: entry.unit });
+        }
+        self.carry_out(Vec::new());
+    }
+
+    pub(super) fn read_notifications(&mut self) {
+        while let Some((pid, message)) = self.notify.read() {
+            let from = self.pids.get(&pid).copied();
+            let unit = match from.and_then(|process| self.processes.get(&process)) {
+                Some(entry) => Some(entry.unit),
+                None => cgroup::unit_of(pid).and_then(|name| self.sup.lookup(&name)),
+            };
+            if let Some(unit) = unit {
+                self.events.push_back(Event::Notify { unit, from, message });
+            }
+        }
+        self.carry_out(Vec::new());
+    }
+
+    fn read_cgroups(&mut self) {
+        let Some(cgroups) = &self.cgroups else { return };
+        let empty: Vec<UnitId> = cgroups.read_events().into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
+        self.events.extend(empty.into_iter().map(|unit| Event::GroupEmpty { unit }));
+    }
+
+    fn read_report(&mut self, key: u64) {
+        let Some(Source::Report(process, pipe)) = self.sources.get(&key) else { return };
+        let process = *process;
+        let mut bytes = [0; 16];
+        let count = match rustix::io::read(pipe, &mut bytes) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+            Err(_) => 0,
+            Ok(count) => count,
+        };
+        let failure = bytes.get(..count).and_then(crate::sys::spawn::Failure::parse);
+        self.forget(key);
+        let unit = self.processes.get_mut(&process).map(|entry| {
+            entry.report = None;
+            entry.unit
+        });
+        match failure {
+            None => self.events.push_back(Event::Executed { process }),
+            Some(failure) => {
+                // Its exit code follows; here is the reason.
+                let text = format!("cannot run the program, step {:?}: {}", failure.step, failure.error);
+                self.log_unit(unit, Level::Error, &text);
+            }
+        }
+    }
+
+    fn read_output(&mut self, key: u64) {
+        let Some(Source::Output { unit, pid, pipe, lines }) = self.sources.get_mut(&key) else { return };
+        let source = self.sup.name(*unit);
+        let mut open = true;
+        let mut turn = 0;
+        let mut bytes = [0; 4096];
+        let pid = *pid;
+        let log = &mut self.log;
+        while turn < OUTPUT_TURN {
+            match rustix::io::read(&*pipe, &mut bytes) {
+                Ok(0) => open = false,
+                Ok(count) => {
+                    turn = turn.saturating_add(count);
+                    let read = bytes.get(..count).unwrap_or_default();
+                    lines.push(read, |text| log.write(now(), Record { source, pid, level: Level::Info, text }));
+                    continue;
+                }
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(rustix::io::Errno::AGAIN) => {}
+                Err(_) => open = false,
+            }
+            break;
+        }
+        if !open {
+            lines.flush(|text| log.write(now(), Record { source, pid, level: Level::Info, text }));
+            self.forget(key);
+        }
+    }
+
+    /// Reads what a process has written before its end is told.
+    fn drain_output(&mut self, unit: UnitId, pid: u32) {
+        let is_its = |source: &Source| matches!(source, Source::Output { unit: owner, pid: writer, .. } if *owner == unit && *writer == pid);
+        let keys: Vec<u64> = self.sources.iter().filter(|(_, source)| is_its(source)).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.read_output(key));
+    }
+
+    pub(super) fn log_unit(&mut self, unit: Option<UnitId>, level: Level, text: &str) {
+        let source = unit.map_or("init", |unit| self.sup.name(unit));
+        self.log.write(now(), Record { source, pid: 0, level, text });
+    }
+
+    /// What the clocks say: watchdog, deadlines, PID files that are waited for.
+    fn check_clocks(&mut self) {
+        match self.health.check(now()) {
+            Due::Nothing => {}
+            Due::Unhealthy => {
+                self.console.bad("this boot is not healthy in time: rebooting, so that the other slot gets its turn");
+                self.say(Level::Error, "boot-complete.target was not reached in time");
+                self.begin_power("reboot.target");
+            }
+            Due::ShutdownLate => {
+                self.console.bad("the shutdown takes too long: going on by force");
+                let reboots = self.sup.lookup("reboot.target").and_then(|id| self.sup.unit(id)).is_some_and(|unit| unit.job.is_some());
+                self.power = Some(if reboots { PowerAction::Reboot } else { PowerAction::PowerOff });
+            }
+        }
+        self.look_for_daemons();
+        self.notice_startup();
+        self.carry_out(Vec::new());
+    }
+
+    /// After the last unit: closes what would keep file systems busy, settles the watchdog.
+    pub fn finish(mut self, action: PowerAction) {
+        if action != PowerAction::Reboot {
+            self.health.disarm();
+        } else {
+            self.health.leave_armed();
+        }
+    }
+
+    /// Marks that this boot will set, for the line of boot times.
+    pub fn expected_marks(&self) -> Vec<&'static str> {
+        let wanted = |name: &str| self.sup.lookup(name).and_then(|id| self.sup.unit(id)).is_some_and(|unit| unit.job.is_some());
+        let marks = [("ferrite-network.service", "network"), ("etcd.service", "etcd"), ("boot-complete.target", "complete")];
+        let mut expected: Vec<&'static str> = marks.into_iter().filter(|(unit, _)| wanted(unit)).map(|(_, mark)| mark).collect();
+        let mut names = self.sup.ids().map(|id| self.sup.name(id));
+        if names.any(|name| name.starts_with("serial-getty@") || name.starts_with("getty@")) {
+            expected.push("login");
+        }
+        expected
+    }
+}
