@@ -104,7 +104,9 @@ fn parse_header(header: &[u8; HEADER_BYTES]) -> Option<(String, u64)> {
 pub(crate) fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
     for (name, content) in members {
-        out.extend(format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, content.len()).bytes());
+        out.extend(
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100_644, content.len()).bytes(),
+        );
         out.extend(*content);
         out.extend(std::iter::repeat_n(b'\n', content.len() % 2));
     }
@@ -136,7 +138,7 @@ mod tests {
         let mut negative = bytes.clone();
         negative[8 + 48] = b'-';
         assert!(matches!(check(&negative), ArError::Header { offset: 8 }));
-        assert!(matches!(check(&archive(&[("x", b""); 65])), ArError::TooMany));
+        assert!(matches!(check(&archive(&[("x", &b""[..]); 65])), ArError::TooMany));
     }
 
     proptest! {

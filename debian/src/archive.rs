@@ -59,7 +59,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Debian's suite and its security suite, component `main`, for amd64, with Debian's keys.
+    /// Debian's suite and, where there is one, its security suite; component `main`, for amd64, with Debian's keys.
     ///
     /// # Errors
     /// The pinned keys cannot be read: a broken build.
@@ -69,9 +69,13 @@ impl Config {
             components: vec!["main".to_owned()],
             name,
         };
+        let mut suites = vec![named(suite.to_owned())];
+        if !matches!(suite, "sid" | "unstable" | "experimental") {
+            suites.push(named(format!("{suite}-security")));
+        }
         Ok(Self {
             cache,
-            suites: vec![named(suite.to_owned()), named(format!("{suite}-security"))],
+            suites,
             architecture: "amd64".to_owned(),
             offline: false,
             allow_expired: false,
@@ -160,7 +164,9 @@ pub enum ArchiveError {
 
 fn expired_hint(error: &ReleaseError) -> &'static str {
     match error {
-        ReleaseError::Expired { .. } => "; hint: try another mirror, or use --offline to build from the cache",
+        ReleaseError::Expired { .. } => {
+            "; hint: try another mirror, or use --offline to build from the cache"
+        }
         _ => "",
     }
 }
@@ -198,7 +204,8 @@ impl Archive {
         let opener = indexes::Opener { config: &config, progress: &*progress, client: &client };
         let texts: Vec<_> = std::thread::scope(|scope| {
             let opener = &opener;
-            let threads: Vec<_> = config.suites.iter().map(|suite| scope.spawn(|| opener.open(suite))).collect();
+            let threads: Vec<_> =
+                config.suites.iter().map(|suite| scope.spawn(|| opener.open(suite))).collect();
             threads.into_iter().map(join).collect::<Result<Vec<_>, _>>()
         })?;
         let index = Index::parse(texts.into_iter().flatten().collect())?;
@@ -232,8 +239,12 @@ impl Archive {
         let cache = &self.config.cache;
         let known: Vec<Option<PathBuf>> =
             packages.par_iter().map(|p| cache.object(p.sha256, Some(p.size))).collect::<Result<_, _>>()?;
-        let missing: Vec<&Arc<Package>> =
-            packages.iter().zip(&known).filter(|(_, path)| path.is_none()).map(|(package, _)| package).collect();
+        let missing: Vec<&Arc<Package>> = packages
+            .iter()
+            .zip(&known)
+            .filter(|(_, path)| path.is_none())
+            .map(|(package, _)| package)
+            .collect();
         if !missing.is_empty() {
             if self.config.offline {
                 let missing = missing.iter().map(|p| p.id()).collect();
@@ -271,7 +282,7 @@ impl Archive {
         std::thread::scope(|scope| {
             let count = self.config.downloads.clamp(1, packages.len().max(1));
             let threads: Vec<_> = (0..count).map(|_| scope.spawn(worker)).collect();
-            threads.into_iter().map(join).collect()
+            threads.into_iter().try_for_each(join)
         })
     }
 
@@ -282,7 +293,10 @@ impl Archive {
         task: &dyn Task,
     ) -> Result<(), ArchiveError> {
         let fetcher = fetchers.iter().find(|(suite, _)| *suite == &*package.suite);
-        let foreign = || ArchiveError::ForeignPackage { package: package.to_string(), suite: package.suite.to_string() };
+        let foreign = || ArchiveError::ForeignPackage {
+            package: package.to_string(),
+            suite: package.suite.to_string(),
+        };
         let (_, fetcher) = fetcher.ok_or_else(foreign)?;
         let wanted = Wanted { path: package.filename.clone(), size: package.size, sha256: package.sha256 };
         fetcher.file(&self.config.cache, &wanted, task)?;
@@ -294,7 +308,11 @@ impl Archive {
     ///
     /// # Errors
     /// As [`Archive::fetch`]; a package that cannot be unpacked.
-    pub fn unpack(&self, packages: &[Arc<Package>], integrity: Integrity) -> Result<Vec<Unpacked>, ArchiveError> {
+    pub fn unpack(
+        &self,
+        packages: &[Arc<Package>],
+        integrity: Integrity,
+    ) -> Result<Vec<Unpacked>, ArchiveError> {
         let cache = &self.config.cache;
         let mut known: Vec<Option<Unpacked>> =
             packages.par_iter().map(|p| Unpacked::load(cache, p, integrity)).collect::<Result<_, _>>()?;
@@ -347,3 +365,6 @@ impl Archive {
 fn join<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
+
+#[cfg(test)]
+mod tests;

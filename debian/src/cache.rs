@@ -145,7 +145,9 @@ impl Cache {
         let path = self.object_path(digest);
         match fs::read(&path) {
             Ok(bytes) if Digest::of(&bytes) == digest => Ok(Some(bytes)),
-            Ok(_) => fs::remove_file(&path).map_err(io_error("remove the damaged file", &path)).map(|()| None),
+            Ok(_) => {
+                fs::remove_file(&path).map_err(io_error("remove the damaged file", &path)).map(|()| None)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("read", &path)(error)),
         }

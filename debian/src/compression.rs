@@ -41,7 +41,10 @@ impl Compression {
             Self::Zstd => Box::new(zstd::stream::read::Decoder::new(reader)?),
             Self::Xz => {
                 // Debian compresses large packages in blocks, but one thread each is enough: packages run in parallel.
-                let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY_BYTES, liblzma::stream::CONCATENATED)?;
+                let stream = liblzma::stream::Stream::new_stream_decoder(
+                    XZ_MEMORY_BYTES,
+                    liblzma::stream::CONCATENATED,
+                )?;
                 Box::new(liblzma::read::XzDecoder::new_stream(reader, stream))
             }
         })

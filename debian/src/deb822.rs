@@ -21,7 +21,9 @@ pub enum Problem {
     #[error("expected `Name: value`, but there is no ':' in the line")]
     NoColon,
     /// A line that starts with a colon, or a name with a character that is not allowed in one.
-    #[error("a field name has only printable ASCII characters without ':' and does not start with '#' or '-'")]
+    #[error(
+        "a field name has only printable ASCII characters without ':' and does not start with '#' or '-'"
+    )]
     BadName,
     /// An indented line where a stanza starts.
     #[error("a continuation line needs a field before it")]
@@ -128,7 +130,8 @@ impl<'a> Iterator for Fields<'a> {
                 return Some(Err(self.stop(start, Problem::NoColon)));
             };
             let (name, value) = line.split_at_checked(colon).unwrap_or_default();
-            let name_ok = name.first().is_some_and(|b| *b != b'-') && name.iter().all(|b| (33..=126).contains(b));
+            let name_ok =
+                name.first().is_some_and(|b| *b != b'-') && name.iter().all(|b| (33..=126).contains(b));
             if !name_ok {
                 return Some(Err(self.stop(start, Problem::BadName)));
             }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -215,11 +215,13 @@ fn file_size(entry: &Entry) -> u64 {
 }
 
 fn write_file(path: &Path, placed: &Placed<'_>) -> Result<(), ExtractError> {
-    let bytes = placed.package.read(placed.entry)?.unwrap_or_default();
     let mut file = File::create_new(path).map_err(io_error("create", path))?;
+    placed.package.copy_to(placed.entry, &mut file)?;
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(placed.entry.mtime);
-    file.write_all(&bytes)
-        .and_then(|()| file.set_permissions(Permissions::from_mode(placed.entry.mode & 0o777 | 0o600)))
+    file.set_permissions(Permissions::from_mode(placed.entry.mode & 0o777 | 0o600))
         .and_then(|()| file.set_modified(time))
         .map_err(io_error("write", path))
 }
+
+#[cfg(test)]
+mod tests;

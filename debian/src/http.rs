@@ -137,6 +137,16 @@ fn advice(attempts: &[Attempt]) -> &'static str {
     }
 }
 
+impl FetchError {
+    /// Whether some mirror answered that it does not have the file, so that another file may do.
+    pub fn is_absent(&self) -> bool {
+        let absent = |f: &Failure| {
+            matches!(f, Failure::Status(StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN))
+        };
+        matches!(self, Self::AllMirrors { attempts, .. } if attempts.iter().any(|a| absent(&a.failure)))
+    }
+}
+
 impl Failure {
     /// Whether the same mirror may do better later.
     fn may_pass(&self) -> bool {
@@ -162,10 +172,15 @@ pub struct Wanted {
 /// A document that may not have changed.
 #[derive(Debug)]
 pub enum Fresh<T> {
-    /// It is as it was at the time that was given.
+    /// The server says that it is as it was.
     Unchanged,
-    /// It is new, and this is what the caller made of it.
-    New(T),
+    /// It is new.
+    New {
+        /// What the caller made of it.
+        value: T,
+        /// The server's `Last-Modified`, to ask with the next time.
+        last_modified: Option<String>,
+    },
 }
 
 /// Fetches from one list of mirrors. Remembers which mirror worked last. Can be used from several threads.
@@ -250,7 +265,9 @@ impl<'a> Fetcher<'a> {
             let first = self.favourite.load(Ordering::Relaxed);
             for offset in 0..bases.len() {
                 let number = (first + offset) % bases.len();
-                let (Some(base), Some(attempt)) = (bases.get(number), attempts.get_mut(number)) else { continue };
+                let (Some(base), Some(attempt)) = (bases.get(number), attempts.get_mut(number)) else {
+                    continue;
+                };
                 if attempt.as_ref().is_some_and(|a| !a.failure.may_pass()) {
                     continue;
                 }
@@ -270,7 +287,10 @@ impl<'a> Fetcher<'a> {
                 break;
             }
         }
-        Err(FetchError::AllMirrors { path: path.to_owned(), attempts: attempts.into_iter().flatten().collect() })
+        Err(FetchError::AllMirrors {
+            path: path.to_owned(),
+            attempts: attempts.into_iter().flatten().collect(),
+        })
     }
 
     fn pause(&self, round: u32) -> Duration {
@@ -282,7 +302,7 @@ impl<'a> Fetcher<'a> {
     }
 
     /// Fetches a small document whose digest nobody knows and hands it to `accept`, which may refuse it: then the
-    /// next mirror is asked.
+    /// next mirror is asked. `if_modified_since` is the `Last-Modified` that came with the one that is known.
     ///
     /// # Errors
     /// No mirror gives a document that is accepted.
@@ -290,14 +310,14 @@ impl<'a> Fetcher<'a> {
         &self,
         path: &str,
         max_bytes: u64,
-        if_modified_since: Option<SystemTime>,
+        if_modified_since: Option<&str>,
         mut accept: impl FnMut(Vec<u8>) -> Result<T, String>,
     ) -> Result<Fresh<T>, FetchError> {
         self.with_mirrors(path, |client, url| {
             Ok((|| {
                 let mut request = client.get(url);
-                if let Some(time) = if_modified_since {
-                    request = request.header(header::IF_MODIFIED_SINCE, http_date(time));
+                if let Some(value) = if_modified_since {
+                    request = request.header(header::IF_MODIFIED_SINCE, value);
                 }
                 let response = request.send().map_err(Failure::Transport)?;
                 if response.status() == StatusCode::NOT_MODIFIED && if_modified_since.is_some() {
@@ -306,12 +326,15 @@ impl<'a> Fetcher<'a> {
                 if response.status() != StatusCode::OK {
                     return Err(Failure::Status(response.status()));
                 }
+                let last_modified = response.headers().get(header::LAST_MODIFIED);
+                let last_modified = last_modified.and_then(|v| v.to_str().ok()).map(str::to_owned);
                 let mut bytes = Vec::new();
                 response.take(max_bytes + 1).read_to_end(&mut bytes).map_err(Failure::Broken)?;
                 if bytes.len() as u64 > max_bytes {
                     return Err(Failure::Refused(format!("it is larger than {max_bytes} bytes")));
                 }
-                accept(bytes).map(Fresh::New).map_err(Failure::Refused)
+                let value = accept(bytes).map_err(Failure::Refused)?;
+                Ok(Fresh::New { value, last_modified })
             })())
         })
     }
@@ -351,7 +374,9 @@ fn lock_partial(path: &Path) -> Result<File, CacheError> {
         let file = options.open(path).map_err(io_error("open", path))?;
         file.lock().map_err(io_error("lock", path))?;
         let locked = file.metadata().map_err(io_error("inspect", path))?;
-        if std::fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino())) {
+        if std::fs::metadata(path)
+            .is_ok_and(|named| (named.dev(), named.ino()) == (locked.dev(), locked.ino()))
+        {
             return Ok(file);
         }
     }
@@ -443,49 +468,5 @@ fn range_start(response: &Response) -> Option<u64> {
     value.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }
 
-/// `Sat, 12 Sep 2026 07:55:41 GMT` (RFC 9110, 5.6.7).
-fn http_date(time: SystemTime) -> String {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let (days, rest) = (seconds / 86400, seconds % 86400);
-    // Civil date from days since 1970-01-01, by eras of 400 years that begin in March.
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 2 } else { shifted - 10 };
-    let year = era * 400 + year_of_era + u64::from(month < 2);
-    let name = |names: &[&'static str], i: u64| usize::try_from(i).ok().and_then(|i| names.get(i).copied());
-    format!(
-        "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
-        name(&DAYS, days % 7).unwrap_or_default(),
-        name(&MONTHS, month).unwrap_or_default(),
-        rest / 3600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn http_dates_are_what_the_date_parser_reads(seconds in 0_u64..250_000_000_000) {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            prop_assert_eq!(crate::release::parse_date(&http_date(time)), Some(time));
-        }
-    }
-
-    #[test]
-    fn http_dates_have_the_weekday() {
-        let time = crate::release::parse_date("Sat, 12 Sep 2026 07:55:41 UTC").unwrap();
-        assert_eq!(http_date(time), "Sat, 12 Sep 2026 07:55:41 GMT");
-    }
-}
+mod tests;

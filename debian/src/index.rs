@@ -325,13 +325,17 @@ mod tests {
         let found = index.find("a").unwrap();
         let shown: Vec<_> = found.iter().map(|p| (p.version.as_str(), &*p.suite)).collect();
         assert_eq!(shown, [("2", "suite1"), ("1", "suite0")]);
-        assert_eq!((index.providers("w").len(), index.providers("v").len(), index.providers("x").len()), (2, 1, 1));
+        assert_eq!(
+            (index.providers("w").len(), index.providers("v").len(), index.providers("x").len()),
+            (2, 1, 1)
+        );
         assert!(index.find("c").unwrap().is_empty() && index.providers("a").is_empty());
     }
 
     #[test]
     fn a_broken_line_is_reported_with_file_and_line() {
-        let Err(IndexError::Syntax { label, source }) = index(&["", &(stanza("a", "1", "") + "oops\n")]) else {
+        let Err(IndexError::Syntax { label, source }) = index(&["", &(stanza("a", "1", "") + "oops\n")])
+        else {
             panic!("accepted")
         };
         assert_eq!((label.as_str(), source.line), ("file1", 8));
@@ -339,7 +343,8 @@ mod tests {
 
     #[test]
     fn pieces_join_to_the_same_index_as_the_whole() {
-        let one = stanza("package-with-some-description", "1", &format!("Description: {}\n", "x".repeat(900)));
+        let one =
+            stanza("package-with-some-description", "1", &format!("Description: {}\n", "x".repeat(900)));
         let text: String = (0..9000).map(|i| one.replace("package", &format!("p{i}"))).collect();
         assert!(text.len() > 2 * PIECE_BYTES);
         let index = index(&[&text]).unwrap();
@@ -349,7 +354,8 @@ mod tests {
 
     #[test]
     fn near_misses_are_suggested() {
-        let text = stanza("openssh-server", "1", "") + &stanza("etcd-server", "1", "") + &stanza("bash", "1", "");
+        let text =
+            stanza("openssh-server", "1", "") + &stanza("etcd-server", "1", "") + &stanza("bash", "1", "");
         assert_eq!(index(&[&text]).unwrap().similar("opnssh-server"), ["openssh-server"]);
     }
 

@@ -34,8 +34,19 @@ const WELL_KNOWN_SECURITY: [&str; 3] = [
 ];
 /// Suites by which a line of a sources file is known to speak of Debian.
 const SUITES: [&str; 13] = [
-    "stable", "testing", "unstable", "sid", "oldstable", "oldoldstable", "bullseye", "bookworm", "trixie", "forky",
-    "duke", "stable-backports", "experimental",
+    "stable",
+    "testing",
+    "unstable",
+    "sid",
+    "oldstable",
+    "oldoldstable",
+    "bullseye",
+    "bookworm",
+    "trixie",
+    "forky",
+    "duke",
+    "stable-backports",
+    "experimental",
 ];
 
 impl Mirrors {
@@ -82,8 +93,10 @@ impl MirrorSet {
     /// (a path that ends in `debian-security`). Many mirrors have the security archive beside the main one: that is
     /// tried first, then the well-known ones. `None` when the list is empty.
     pub fn named<S: AsRef<str>>(urls: &[S]) -> Option<Self> {
-        let (security, debian): (Vec<&str>, Vec<&str>) =
-            urls.iter().map(|url| url.as_ref().trim().trim_end_matches('/')).partition(|url| is_security(url));
+        let (security, debian): (Vec<&str>, Vec<&str>) = urls
+            .iter()
+            .map(|url| url.as_ref().trim().trim_end_matches('/'))
+            .partition(|url| is_security(url));
         if debian.is_empty() && security.is_empty() {
             return None;
         }
@@ -279,10 +292,18 @@ mod tests {
     #[test]
     fn what_is_asked_for_comes_first_and_alone() {
         let root = tempfile::tempdir().unwrap();
-        let set = MirrorSet::discover(&["http://a.example/debian/".to_owned()], &["http://b".to_owned()], root.path());
+        let set = MirrorSet::discover(
+            &["http://a.example/debian/".to_owned()],
+            &["http://b".to_owned()],
+            root.path(),
+        );
         assert_eq!(set.for_suite("trixie").urls(), ["http://a.example/debian"]);
         assert_eq!(set.for_suite("trixie-security").urls()[0], "http://a.example/debian-security");
-        let set = MirrorSet::discover(&[], &["http://b/debian".to_owned(), "http://b/debian-security".to_owned()], root.path());
+        let set = MirrorSet::discover(
+            &[],
+            &["http://b/debian".to_owned(), "http://b/debian-security".to_owned()],
+            root.path(),
+        );
         assert_eq!((set.debian.urls().len(), set.security.urls().len()), (1, 1));
         assert_eq!(MirrorSet::discover(&[], &[], root.path()), MirrorSet::well_known());
     }

@@ -198,7 +198,8 @@ fn version(text: &str) -> Result<Version, ValueError> {
 
 /// A path of the archive: relative, without `..`, so that joining it to a base cannot leave the base.
 fn archive_path(text: &str) -> Result<String, ValueError> {
-    let bad = text.is_empty() || text.starts_with('/') || text.split('/').any(|part| part == ".." || part == ".");
+    let bad =
+        text.is_empty() || text.starts_with('/') || text.split('/').any(|part| part == ".." || part == ".");
     if bad || text.contains(|c: char| c.is_control() || c == '\\') {
         return Err(ValueError::Path(text.to_owned()));
     }
@@ -210,9 +211,7 @@ fn source(text: Option<&str>, name: &str, version: &Version) -> Result<(String, 
     let Some(text) = text else { return Ok((name.to_owned(), version.clone())) };
     match text.split_once('(') {
         None => Ok((text.trim().to_owned(), version.clone())),
-        Some((source, rest)) => {
-            Ok((source.trim().to_owned(), rest.trim_end_matches(')').trim().parse()?))
-        }
+        Some((source, rest)) => Ok((source.trim().to_owned(), rest.trim_end_matches(')').trim().parse()?)),
     }
 }
 
@@ -224,7 +223,7 @@ impl Package {
     pub fn parse(text: &[u8], start: usize, suite: &Arc<str>) -> Result<Self, StanzaError> {
         let fields = deb822::fields(text, start).collect::<Result<Vec<_>, _>>()?;
         let stanza = Stanza { text, start, fields };
-        let name = stanza.required("Package", |text| Ok(text.to_owned()))?;
+        let name = stanza.required("Package", |text| Ok(relation::check_name(text)?.to_owned()))?;
         let version = stanza.required("Version", version)?;
         let source_field = stanza.optional("Source", |text| source(Some(text), &name, &version))?;
         let (source, source_version) = source_field.unwrap_or_else(|| (name.clone(), version.clone()));
@@ -232,7 +231,8 @@ impl Package {
         conflicts.extend(stanza.relations("Breaks")?);
         let provides = stanza.optional("Provides", |text| Ok(relation::parse_provides(text)?))?;
         Ok(Self {
-            architecture: stanza.required("Architecture", |text| Ok(text.to_owned()))?,
+            architecture: stanza
+                .required("Architecture", |text| Ok(relation::check_name(text)?.to_owned()))?,
             source,
             source_version,
             section: stanza.text("Section")?.unwrap_or_default(),
@@ -317,6 +317,7 @@ mod tests {
             ("Size: 603132", "Size: big", "line 16: field Size of package \"openssh-server\""),
             ("pool/main", "/pool/main", "field Filename"),
             ("pool/main", "pool/../../main", "field Filename"),
+            ("Package: openssh-server", "Package: ../etc", "line 1: field Package"),
             ("libpam0g", "lib pam", "line 6: field Depends"),
             ("1:10.0p1-7+b1", "x", "line 3: field Version"),
         ];

@@ -126,11 +126,18 @@ impl Relation {
     }
 }
 
-fn check_name(name: &str) -> Result<&str, RelationProblem> {
+/// Checks the characters of a package's name (Debian policy 5.6.7, but upper case is let pass): what passes is safe as
+/// a part of a path.
+pub(crate) fn check_name(name: &str) -> Result<&str, RelationError> {
+    well_named(name).map_err(|problem| RelationError { text: name.to_owned(), problem })
+}
+
+fn well_named(name: &str) -> Result<&str, RelationProblem> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     match name.chars().find(|c| !allowed(*c)) {
-        _ if name.is_empty() => Err(RelationProblem::NoName),
         Some(character) => Err(RelationProblem::Name(character)),
+        None if name.is_empty() => Err(RelationProblem::NoName),
+        None if name.starts_with('.') => Err(RelationProblem::Name('.')),
         None => Ok(name),
     }
 }
@@ -163,10 +170,10 @@ fn parse_relation(text: &str) -> Result<Relation, RelationProblem> {
     let end = text.find(|c: char| c.is_whitespace() || matches!(c, '(' | '[' | '<')).unwrap_or(text.len());
     let (head, rest) = text.split_at_checked(end).unwrap_or((text, ""));
     let (name, qualifier) = match head.split_once(':') {
-        Some((name, qualifier)) => (name, Some(check_name(qualifier)?.to_owned())),
+        Some((name, qualifier)) => (name, Some(well_named(qualifier)?.to_owned())),
         None => (head, None),
     };
-    let name = check_name(name)?.to_owned();
+    let name = well_named(name)?.to_owned();
     let mut rest = rest.trim_start();
     let mut bound = None;
     if let Some((content, after)) = group(rest, '(', ')')? {
@@ -210,7 +217,8 @@ pub fn parse_dependencies(text: &str) -> Result<Vec<Dependency>, RelationError> 
 /// As [`parse_dependencies`]; alternatives and operators other than `=`.
 pub fn parse_provides(text: &str) -> Result<Vec<Provide>, RelationError> {
     let provide = |dependency: Dependency| {
-        let refuse = |d: &Dependency| RelationError { text: d.to_string(), problem: RelationProblem::Provide };
+        let refuse =
+            |d: &Dependency| RelationError { text: d.to_string(), problem: RelationProblem::Provide };
         match dependency.0.as_slice() {
             [Relation { name, bound: None, .. }] => Ok(Provide { name: name.clone(), version: None }),
             [Relation { name, bound: Some((Operator::Equal, version)), .. }] => {
@@ -273,7 +281,9 @@ mod tests {
 
     #[test]
     fn malformed_relations_are_refused() {
-        for text in ["a |", "| a", "a (1)", "a (>= 1", "a (>= )", "a b", "a (= 1) (= 2)", "a_b", "(= 1)", "a: (= 1)"] {
+        for text in
+            ["a |", "| a", "a (1)", "a (>= 1", "a (>= )", "a b", "a (= 1) (= 2)", "a_b", "(= 1)", "a: (= 1)"]
+        {
             assert!(parse_dependencies(text).is_err(), "{text:?}");
         }
         for text in ["a | b", "a (>= 1)"] {

@@ -95,9 +95,7 @@ impl Release {
         let [stanza] = stanzas.as_slice() else { return Err(ReleaseError::Stanzas(stanzas.len())) };
         let text = |name: &str| deb822::value(stanza, name).map(|v| String::from_utf8_lossy(v).into_owned());
         let date = |field: &'static str| {
-            text(field)
-                .map(|text| parse_date(&text).ok_or(ReleaseError::Date { field, text }))
-                .transpose()
+            text(field).map(|text| parse_date(&text).ok_or(ReleaseError::Date { field, text })).transpose()
         };
         let list = text("SHA256").ok_or(ReleaseError::Missing("SHA256"))?;
         let files = list.lines().map(str::trim).filter(|line| !line.is_empty()).map(parse_file);
@@ -142,7 +140,8 @@ impl Release {
 fn parse_file(line: &str) -> Result<(String, (u64, Digest)), ReleaseError> {
     let refuse = |source| ReleaseError::File { line: line.to_owned(), source };
     let mut words = line.split_ascii_whitespace();
-    let (Some(digest), Some(size), Some(path), None) = (words.next(), words.next(), words.next(), words.next())
+    let (Some(digest), Some(size), Some(path), None) =
+        (words.next(), words.next(), words.next(), words.next())
     else {
         return Err(refuse(None));
     };
@@ -200,7 +199,8 @@ mod tests {
             ("", None),
         ];
         for (text, want) in cases {
-            let seconds = parse_date(text).map(|t| t.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
+            let seconds =
+                parse_date(text).map(|t| t.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
             assert_eq!(seconds, want, "{text:?}");
         }
     }
@@ -221,7 +221,10 @@ mod tests {
         assert!(release.check_time(at("Fri, 18 Sep 2026 00:00:00 UTC")).is_ok());
         let expired = release.check_time(at("Tue, 22 Sep 2026 08:00:00 UTC")).unwrap_err().to_string();
         assert!(expired.contains("expired 3 days ago"), "{expired}");
-        assert!(matches!(release.check_time(at("Fri, 11 Sep 2020 00:00:00 UTC")), Err(ReleaseError::Future { .. })));
+        assert!(matches!(
+            release.check_time(at("Fri, 11 Sep 2020 00:00:00 UTC")),
+            Err(ReleaseError::Future { .. })
+        ));
     }
 
     #[test]

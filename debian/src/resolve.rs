@@ -271,7 +271,11 @@ struct Chosen {
 /// Why choosing stopped.
 enum Stop {
     /// `second`, needed for `why`, does not go with `first`, which is chosen already.
-    Clash { first: PackageId, second: PackageId, why: Why },
+    Clash {
+        first: PackageId,
+        second: PackageId,
+        why: Why,
+    },
     Failed(IndexError),
 }
 
@@ -360,7 +364,8 @@ impl Chosen {
         let mut relations = dependency.0.iter().filter(|r| graph.concerns(r));
         relations.any(|relation| {
             let named = self.by_name.get(&relation.name).and_then(|id| graph.known(*id));
-            named.is_some_and(|package| relation.accepts(&package.version)) || self.provider(relation).is_some()
+            named.is_some_and(|package| relation.accepts(&package.version))
+                || self.provider(relation).is_some()
         })
     }
 
@@ -390,8 +395,8 @@ impl Chosen {
             hit.map(|(by, _)| *by)
         };
         let by_others = excluded(&package.name, Some(&package.version));
-        let by_others = by_others
-            .or_else(|| package.provides.iter().find_map(|p| excluded(&p.name, p.version.as_ref())));
+        let by_others =
+            by_others.or_else(|| package.provides.iter().find_map(|p| excluded(&p.name, p.version.as_ref())));
         if by_others.is_some() {
             return Ok(by_others);
         }

@@ -217,7 +217,12 @@ fn strong(signature: &Signature) -> bool {
     signature.hash_alg().is_some_and(|hash| strong.contains(&hash))
 }
 
-fn check_against(key: &SignedPublicKey, signature: &Signature, text: &[u8], now: SystemTime) -> Result<(), Refusal> {
+fn check_against(
+    key: &SignedPublicKey,
+    signature: &Signature,
+    text: &[u8],
+    now: SystemTime,
+) -> Result<(), Refusal> {
     let subkey = key.public_subkeys.iter().find(|subkey| is_claimed_by(signature, &subkey.key));
     let by_primary = is_claimed_by(signature, &key.primary_key);
     if subkey.is_none() && !by_primary {
@@ -277,8 +282,12 @@ fn check_primary(key: &SignedPublicKey, signs: bool, at: SystemTime) -> Result<(
         of_user.filter(|s| s.verify_certification(primary, Tag::UserId, &user.id).is_ok())
     });
     let direct = key.details.direct_signatures.iter().filter(|s| strong(s) && s.verify_key(primary).is_ok());
-    let binding = latest(by_users.chain(direct), at).ok_or(Refusal::NotForSigning)?;
-    if !valid_at(primary.created_at().into(), binding, at) {
+    // As in GnuPG, the signature over the user id says what the key is for and how long. Debian's keys have direct
+    // signatures as well, made later and without either (they name who may revoke the key): those may only take away.
+    let (by_user, direct) = (latest(by_users, at), latest(direct, at));
+    let binding = by_user.or(direct).ok_or(Refusal::NotForSigning)?;
+    let created = primary.created_at().into();
+    if ![Some(binding), direct].into_iter().flatten().all(|s| valid_at(created, s, at)) {
         return Err(Refusal::KeyExpired);
     }
     if signs && !binding.key_flags().sign() { Err(Refusal::NotForSigning) } else { Ok(()) }
@@ -300,9 +309,13 @@ fn check_subkey(
     let bindings = subkey.signatures.iter().filter(of_type(SignatureType::SubkeyBinding));
     let binding = latest(bindings.filter(|s| strong(s)).filter(bound), at).ok_or(Refusal::NotForSigning)?;
     let back = binding.embedded_signature();
-    let agrees = back.is_some_and(|s| strong(s) && s.verify_primary_key_binding(&subkey.key, primary).is_ok());
+    let agrees =
+        back.is_some_and(|s| strong(s) && s.verify_primary_key_binding(&subkey.key, primary).is_ok());
     if !binding.key_flags().sign() || !agrees {
         return Err(Refusal::NotForSigning);
     }
     if valid_at(subkey.key.created_at().into(), binding, at) { Ok(()) } else { Err(Refusal::KeyExpired) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,13 +184,33 @@ impl Pending {
 }
 
 /// Reads the content of a header that describes the next entry.
-fn read_limited(entry: &mut impl Read, size: u64, limit: u64, what: &'static str) -> Result<Vec<u8>, TarError> {
+fn read_limited(
+    entry: &mut impl Read,
+    size: u64,
+    limit: u64,
+    what: &'static str,
+) -> Result<Vec<u8>, TarError> {
     if size > limit {
         return Err(TarError::Range { path: String::new(), what });
     }
     let mut bytes = Vec::new();
     entry.read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Key and value of each `LENGTH KEY=VALUE\n`, the length being that of the whole record (POSIX pax). By length and not
+/// by lines, as `tar` has it: file capabilities are binary and may have a newline in them.
+fn pax_records(mut bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut records = Vec::new();
+    while !bytes.is_empty() {
+        let blank = bytes.iter().position(|b| *b == b' ')?;
+        let length: usize = std::str::from_utf8(bytes.get(..blank)?).ok()?.parse().ok()?;
+        let record = bytes.get(blank + 1..length)?.strip_suffix(b"\n")?;
+        let equals = record.iter().position(|b| *b == b'=')?;
+        records.push((record.get(..equals)?.to_vec(), record.get(equals + 1..)?.to_vec()));
+        bytes = bytes.get(length..)?;
+    }
+    Some(records)
 }
 
 fn without_nul(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -218,19 +238,19 @@ pub fn entries(
         let size = entry.header().entry_size()?;
         match entry.header().entry_type() {
             EntryType::GNULongName => {
-                pending.name = Some(without_nul(read_limited(&mut entry, size, MAX_NAME_BYTES, "its long name")?));
+                pending.name =
+                    Some(without_nul(read_limited(&mut entry, size, MAX_NAME_BYTES, "its long name")?));
                 continue;
             }
             EntryType::GNULongLink => {
-                pending.link = Some(without_nul(read_limited(&mut entry, size, MAX_NAME_BYTES, "its link name")?));
+                pending.link =
+                    Some(without_nul(read_limited(&mut entry, size, MAX_NAME_BYTES, "its link name")?));
                 continue;
             }
             EntryType::XHeader => {
                 let bytes = read_limited(&mut entry, size, MAX_PAX_BYTES, "its PAX header")?;
-                for record in tar::PaxExtensions::new(&bytes) {
-                    let record = record?;
-                    pending.records.push((record.key_bytes().to_vec(), record.value_bytes().to_vec()));
-                }
+                let malformed = || TarError::Range { path: String::new(), what: "a PAX record" };
+                pending.records.extend(pax_records(&bytes).ok_or_else(malformed)?);
                 continue;
             }
             EntryType::XGlobalHeader => continue, // comments of archivers; no package relies on one
@@ -268,7 +288,11 @@ fn read_entry<R: Read>(
     if path.is_empty() {
         // The root folder itself: every package has it, and its owner and mode are the image's business.
         let problem = PathProblem::Empty;
-        return if kind == EntryKind::Directory { Ok(None) } else { Err(TarError::Path { path: shown(), problem }) };
+        return if kind == EntryKind::Directory {
+            Ok(None)
+        } else {
+            Err(TarError::Path { path: shown(), problem })
+        };
     }
     let id = |number: io::Result<u64>, key: &str, what| {
         let number = pending.number(key).map_or(number, Ok)?;
@@ -341,3 +365,6 @@ pub fn hash_content(_path: &[u8], size: u64, reader: &mut dyn Read) -> Result<Di
     }
     Ok(hasher.finish())
 }
+
+#[cfg(test)]
+mod tests;

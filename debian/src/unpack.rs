@@ -45,7 +45,7 @@ pub struct UnpackError {
     /// The `.deb`, or a file of the cache.
     pub path: PathBuf,
     /// What is wrong.
-    pub source: Problem,
+    pub source: Box<Problem>,
 }
 
 /// What is wrong with a package.
@@ -107,14 +107,18 @@ const MAX_DATA_BYTES: u64 = 32 << 30;
 
 impl Unpacked {
     fn fail(package: &Package, path: &Path, problem: impl Into<Problem>) -> UnpackError {
-        UnpackError { package: package.to_string(), path: path.to_owned(), source: problem.into() }
+        UnpackError { package: package.to_string(), path: path.to_owned(), source: Box::new(problem.into()) }
     }
 
     /// From the cache, if it is there. A folder that is damaged counts as missing and is removed.
     ///
     /// # Errors
     /// The cache cannot be read.
-    pub fn load(cache: &Cache, package: &Arc<Package>, integrity: Integrity) -> Result<Option<Self>, UnpackError> {
+    pub fn load(
+        cache: &Cache,
+        package: &Arc<Package>,
+        integrity: Integrity,
+    ) -> Result<Option<Self>, UnpackError> {
         let folder = cache.unpacked_path(package.sha256);
         let fail = |problem: CacheError| Self::fail(package, &folder, problem);
         let index = folder.join("index.bin");
@@ -132,9 +136,12 @@ impl Unpacked {
             control: stored.control,
         });
         match unpacked {
-            Some(unpacked) if integrity == Integrity::OnRead || unpacked.verify().is_ok() => Ok(Some(unpacked)),
+            Some(unpacked) if integrity == Integrity::OnRead || unpacked.verify().is_ok() => {
+                Ok(Some(unpacked))
+            }
             _ => {
-                fs::remove_dir_all(&folder).map_err(|e| fail(io_error("remove the damaged folder", &folder)(e)))?;
+                fs::remove_dir_all(&folder)
+                    .map_err(|e| fail(io_error("remove the damaged folder", &folder)(e)))?;
                 Ok(None)
             }
         }
@@ -183,27 +190,49 @@ impl Unpacked {
             .map_err(|e| Self::fail(&self.package, &self.data, io_error("open", &self.data)(e)))
     }
 
-    /// The content of a regular file, or of the file that a hard link means. `None` for other kinds.
+    /// The regular file that an entry means: itself, or the target of a hard link.
+    fn file_of<'a>(&'a self, entry: &'a Entry) -> Option<(&'a Entry, u64, u64, Digest)> {
+        let mut entry = entry;
+        // Links point to earlier entries; the bound is for an index that was tampered with.
+        for _ in 0..=self.entries.len() {
+            match &entry.kind {
+                EntryKind::File { offset, size, sha256 } => return Some((entry, *offset, *size, *sha256)),
+                EntryKind::HardLink(target) => entry = self.entry(target)?,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// Copies the content of a regular file, or of the file that a hard link means, in pieces, and returns its
+    /// length; `None` for other kinds. When this fails, `writer` may have got a part, or wrong bytes.
     ///
     /// # Errors
-    /// The cache cannot be read, or the content is not what it was.
-    pub fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, UnpackError> {
-        let (offset, size, sha256) = match &entry.kind {
-            EntryKind::File { offset, size, sha256 } => (*offset, *size, *sha256),
-            EntryKind::HardLink(target) => match self.entry(target) {
-                // Links point to earlier entries, so this ends.
-                Some(target) if target.path != entry.path => return self.read(target),
-                _ => return Ok(None),
-            },
-            _ => return Ok(None),
-        };
+    /// The cache cannot be read, the content is not what it was, or the writer fails.
+    pub fn copy_to(&self, entry: &Entry, writer: &mut impl Write) -> Result<Option<u64>, UnpackError> {
+        let Some((entry, offset, size, sha256)) = self.file_of(entry) else { return Ok(None) };
         let fail = |problem| Self::fail(&self.package, &self.data, problem);
-        let mut bytes = vec![0; usize::try_from(size).map_err(|_| fail(io::Error::from(io::ErrorKind::OutOfMemory).into()))?];
-        self.open()?.read_exact_at(&mut bytes, offset).map_err(|e| fail(e.into()))?;
-        if Digest::of(&bytes) != sha256 {
+        let mut file = self.open()?;
+        let mut copy = || {
+            file.seek(SeekFrom::Start(offset))?;
+            let mut tee = Tee { reader: (&mut file).take(size), writer: &mut *writer, length: 0 };
+            let (digest, length) = Digest::of_reader(&mut tee)?;
+            Ok((digest, length))
+        };
+        let (digest, length) = copy().map_err(|e: io::Error| fail(e.into()))?;
+        if digest != sha256 || length != size {
             return Err(fail(Problem::Tampered { path: String::from_utf8_lossy(&entry.path).into_owned() }));
         }
-        Ok(Some(bytes))
+        Ok(Some(size))
+    }
+
+    /// As [`Unpacked::copy_to`], into memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, UnpackError> {
+        let mut bytes = Vec::new();
+        Ok(self.copy_to(entry, &mut bytes)?.map(|_| bytes))
     }
 
     /// Hashes the content of every file, in parallel.
@@ -275,7 +304,10 @@ fn read_deb(file: &mut File) -> Result<Deb, Problem> {
         members.iter().find_map(known).ok_or(Problem::Format(missing))
     };
     Ok(Deb {
-        control: find("control.tar", "it has no control.tar in a compression that is known (none, gz, xz, zst)")?,
+        control: find(
+            "control.tar",
+            "it has no control.tar in a compression that is known (none, gz, xz, zst)",
+        )?,
         data: find("data.tar", "it has no data.tar in a compression that is known (none, gz, xz, zst)")?,
     })
 }
@@ -360,3 +392,6 @@ fn read_control(file: &File, member: &(Member, Compression)) -> Result<ControlFi
     let name = |entry: Entry| String::from_utf8_lossy(&entry.path).into_owned();
     Ok(files.map(name).zip(contents).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -267,7 +267,8 @@ mod tests {
     }
 
     fn any_version() -> impl Strategy<Value = String> {
-        "([0-9]:)?[0-9][0-9a-c.+~-]{0,6}(-[0-9a-c.+~]{1,4})?".prop_filter("valid", |t| t.parse::<Version>().is_ok())
+        "([0-9]:)?[0-9][0-9a-c.+~-]{0,6}(-[0-9a-c.+~]{1,4})?"
+            .prop_filter("valid", |t| t.parse::<Version>().is_ok())
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use super::{ArchiveError, Config, Suite};
 use crate::cache::{io_error, write_atomically};
 use crate::compression::Compression;
 use crate::digest::Digest;
-use crate::http::{FetchError, Fetcher, Fresh, LazyClient, Wanted};
+use crate::http::{Fetcher, Fresh, LazyClient, Wanted};
 use crate::index::IndexText;
 use crate::progress::{Progress, Unit};
 use crate::release::{Release, ReleaseError};
@@ -45,7 +45,8 @@ impl Opener<'_> {
     /// Verified and parsed, of the right suite. Whether it has expired is another question.
     fn check(&self, suite: &Suite, path: &str, bytes: &[u8]) -> Result<Release, ArchiveError> {
         let verified = self.config.keyring.verify(bytes, self.config.now);
-        let verified = verified.map_err(|source| ArchiveError::Signature { path: path.to_owned(), source })?;
+        let verified =
+            verified.map_err(|source| ArchiveError::Signature { path: path.to_owned(), source })?;
         let release = Release::parse(verified.text.as_bytes());
         let checked = release.and_then(|release| release.check_suite(&suite.name).map(|()| release));
         checked.map_err(|source| ArchiveError::Release { path: path.to_owned(), source })
@@ -97,8 +98,10 @@ impl Opener<'_> {
             return Ok(known.release.clone());
         }
         let since = known.as_ref().map(|k| k.release.date);
+        let validator_path = path.with_file_name("last-modified");
+        let validator = fs::read_to_string(&validator_path).ok().filter(|_| known.is_some());
         let url_path = format!("dists/{}/InRelease", suite.name);
-        let fetched = fetcher.document(&url_path, MAX_RELEASE_BYTES, since, |bytes| {
+        let fetched = fetcher.document(&url_path, MAX_RELEASE_BYTES, validator.as_deref(), |bytes| {
             let release = self.check(suite, &url_path, &bytes).map_err(|e| chain(&e))?;
             self.check_time(&url_path, &release).map_err(|e| chain(&e))?;
             if since.is_some_and(|since| release.date < since) {
@@ -107,8 +110,13 @@ impl Opener<'_> {
             Ok((release, bytes))
         })?;
         match (fetched, known) {
-            (Fresh::New((release, bytes)), _) => {
+            (Fresh::New { value: (release, bytes), last_modified }, _) => {
+                // Without the old validator in between, it never stands beside a file that it does not belong to.
+                let _ = fs::remove_file(&validator_path);
                 write_atomically(&path, &bytes)?;
+                if let Some(last_modified) = last_modified {
+                    write_atomically(&validator_path, last_modified.as_bytes())?;
+                }
                 Ok(release)
             }
             (Fresh::Unchanged, Some(known)) => {
@@ -142,8 +150,10 @@ impl Opener<'_> {
             let prefix = format!("{}-", suite.name);
             for folder in folders {
                 let name = folder.file_name();
-                let of_suite = name.to_str().and_then(|n| n.strip_prefix(&prefix)).is_some_and(|key| key.len() == 16);
-                let other = if of_suite { self.cached(suite, folder.path().join("InRelease"))? } else { None };
+                let of_suite =
+                    name.to_str().and_then(|n| n.strip_prefix(&prefix)).is_some_and(|key| key.len() == 16);
+                let other =
+                    if of_suite { self.cached(suite, folder.path().join("InRelease"))? } else { None };
                 let newer = |a: &Cached, b: &Cached| a.release.date > b.release.date;
                 found = match (found, other) {
                     (Some(a), Some(b)) => Some(if newer(&b, &a) { b } else { a }),
@@ -170,7 +180,11 @@ impl Opener<'_> {
     ) -> Result<IndexText, ArchiveError> {
         let plain = format!("{component}/binary-{}/Packages", self.config.architecture);
         let label = format!("dists/{}/{plain}", suite.name);
-        let text = |bytes| IndexText { suite: suite.name.as_str().into(), label: label.clone(), text: Arc::new(bytes) };
+        let text = |bytes| IndexText {
+            suite: suite.name.as_str().into(),
+            label: label.clone(),
+            text: Arc::new(bytes),
+        };
         let plain_digest = release.files.get(&plain).copied();
         if let Some((_, digest)) = plain_digest
             && let Some(bytes) = self.config.cache.read(digest)?
@@ -179,8 +193,11 @@ impl Opener<'_> {
         }
         let choices = [".xz", ".gz", ""].map(|suffix| format!("{plain}{suffix}"));
         let mut last_error = None;
-        for (path, compression) in choices.iter().zip([Compression::Xz, Compression::Gzip, Compression::None]) {
-            let Some((size, digest)) = release.files.get(path).copied().filter(|(size, _)| *size <= MAX_INDEX_BYTES) else {
+        for (path, compression) in choices.iter().zip([Compression::Xz, Compression::Gzip, Compression::None])
+        {
+            let Some((size, digest)) =
+                release.files.get(path).copied().filter(|(size, _)| *size <= MAX_INDEX_BYTES)
+            else {
                 continue;
             };
             match self.fetch_index(suite, release.by_hash, path, size, digest, fetcher) {
@@ -191,7 +208,10 @@ impl Opener<'_> {
                     }
                     return Ok(text(bytes));
                 }
-                Err(error) => last_error = Some(error),
+                // A mirror may lack one compression; any other trouble is the same with all of them.
+                Err(ArchiveError::Fetch(error)) if error.is_absent() => last_error = Some(error.into()),
+                Err(error @ ArchiveError::Offline { .. }) => last_error = last_error.or(Some(error)),
+                Err(error) => return Err(error),
             }
         }
         Err(last_error.unwrap_or(ArchiveError::NoIndex { suite: suite.name.clone(), path: plain }))
@@ -226,7 +246,7 @@ impl Opener<'_> {
         match fetch(by_hash_path) {
             Ok(file) => Ok(file),
             // A mirror that does not follow by-hash; what matters to the reader is then the file's real name.
-            Err(FetchError::AllMirrors { .. }) => Ok(fetch(named)?),
+            Err(error) if error.is_absent() => Ok(fetch(named)?),
             Err(error) => Err(error.into()),
         }
     }
@@ -242,9 +262,12 @@ fn decompress(
     let bad = |source| ArchiveError::BadIndex { path: path.to_owned(), source };
     let compressed = fs::File::open(file).map_err(io_error("open", file))?;
     let limit = plain.map_or(MAX_INDEX_BYTES, |(size, _)| size);
-    let mut bytes = Vec::with_capacity(usize::try_from(plain.map_or(0, |(size, _)| size.min(MAX_INDEX_BYTES))).unwrap_or(0));
+    let mut bytes = Vec::with_capacity(
+        usize::try_from(plain.map_or(0, |(size, _)| size.min(MAX_INDEX_BYTES))).unwrap_or(0),
+    );
     let decoder = compression.decoder(std::io::BufReader::new(compressed)).map_err(|e| bad(Some(e)))?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(decoder, limit + 1), &mut bytes).map_err(|e| bad(Some(e)))?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(decoder, limit + 1), &mut bytes)
+        .map_err(|e| bad(Some(e)))?;
     let right = plain.is_none_or(|(size, digest)| bytes.len() as u64 == size && Digest::of(&bytes) == digest);
     if right && bytes.len() as u64 <= limit { Ok(bytes) } else { Err(bad(None)) }
 }

@@ -67,7 +67,8 @@ impl<'a> Graph<'a> {
         let mut roots = Vec::new();
         for (request, why) in wanted {
             let is_provided = self.provided.iter().any(|p| {
-                p.name == request.name && request.version.as_ref().is_none_or(|v| p.version.as_ref() == Some(v))
+                p.name == request.name
+                    && request.version.as_ref().is_none_or(|v| p.version.as_ref() == Some(v))
             });
             let candidates = self.versions(&request.name)?;
             if candidates.is_empty() {
@@ -151,10 +152,11 @@ impl<'a> Graph<'a> {
         for id in self.index.providers(&relation.name) {
             let package = Arc::clone(self.package(id)?);
             let pinned = self.pins.get(&package.name).is_none_or(|pin| *pin == package.version);
-            let fits = package.provides.iter().filter(|p| p.name == relation.name).any(|p| match &p.version {
-                Some(version) => relation.accepts(version),
-                None => relation.bound.is_none(),
-            });
+            let fits =
+                package.provides.iter().filter(|p| p.name == relation.name).any(|p| match &p.version {
+                    Some(version) => relation.accepts(version),
+                    None => relation.bound.is_none(),
+                });
             if pinned && fits {
                 found.push((id, package));
             }

@@ -12,15 +12,23 @@ fn index(lines: &[&str]) -> Index {
         text.extend(parts.map(|field| format!("{field}\n")));
         text += &format!("Filename: pool/{name}_{version}.deb\nSize: 10\nSHA256: {}\n\n", "0".repeat(64));
     }
-    let file = IndexText { suite: "trixie".into(), label: "test".to_owned(), text: Arc::new(text.into_bytes()) };
+    let file =
+        IndexText { suite: "trixie".into(), label: "test".to_owned(), text: Arc::new(text.into_bytes()) };
     Index::parse(vec![file]).unwrap()
 }
 
-fn run(lines: &[&str], requests: &[&str], provided: &[(&str, Option<&str>)]) -> Result<Vec<String>, ResolveError> {
+fn run(
+    lines: &[&str],
+    requests: &[&str],
+    provided: &[(&str, Option<&str>)],
+) -> Result<Vec<String>, ResolveError> {
     let requests: Vec<Request> = requests.iter().map(|r| r.parse().unwrap()).collect();
     let provided: Vec<Provided> = provided
         .iter()
-        .map(|(name, version)| Provided { name: (*name).to_owned(), version: version.map(|v| v.parse().unwrap()) })
+        .map(|(name, version)| Provided {
+            name: (*name).to_owned(),
+            version: version.map(|v| v.parse().unwrap()),
+        })
         .collect();
     let closure = resolve(&index(lines), &requests, &provided, &Options::default())?;
     Ok(closure.selected.iter().map(|s| s.package.to_string()).collect())
@@ -28,7 +36,8 @@ fn run(lines: &[&str], requests: &[&str], provided: &[(&str, Option<&str>)]) -> 
 
 #[test]
 fn closure_is_sorted_and_takes_the_highest_version_that_fits() {
-    let lines = ["z 1; Depends: a (>= 1), c", "a 1", "a 3", "a 2", "c 1; Pre-Depends: d (<< 2)", "d 1", "d 2", "e 1"];
+    let lines =
+        ["z 1; Depends: a (>= 1), c", "a 1", "a 3", "a 2", "c 1; Pre-Depends: d (<< 2)", "d 1", "d 2", "e 1"];
     assert_eq!(run(&lines, &["z"], &[]).unwrap(), ["a 3", "c 1", "d 1", "z 1"]);
 }
 
@@ -88,9 +97,17 @@ fn cycles_and_self_dependencies_resolve() {
 
 #[test]
 fn a_choice_that_conflicts_later_is_taken_back() {
-    let lines = ["a 1; Depends: x | y, b | bb", "x 1", "y 1", "b 1; Conflicts: x, y", "bb 1", "k 1; Depends: b"];
+    let lines =
+        ["a 1; Depends: x | y, b | bb", "x 1", "y 1", "b 1; Conflicts: x, y", "bb 1", "k 1; Depends: b"];
     assert_eq!(run(&lines, &["a"], &[]).unwrap(), ["a 1", "bb 1", "x 1"]);
-    let lines = ["a 1; Depends: x | y, z | z2", "x 1; Breaks: w (<< 2)", "y 1", "z 1; Depends: w", "w 1", "z2 1; Depends: w"];
+    let lines = [
+        "a 1; Depends: x | y, z | z2",
+        "x 1; Breaks: w (<< 2)",
+        "y 1",
+        "z 1; Depends: w",
+        "w 1",
+        "z2 1; Depends: w",
+    ];
     assert_eq!(run(&lines, &["a"], &[]).unwrap(), ["a 1", "w 1", "y 1", "z 1"]);
 }
 
@@ -98,8 +115,14 @@ fn a_choice_that_conflicts_later_is_taken_back() {
 fn packages_that_exclude_each_other_are_refused_with_both_chains() {
     let lines = ["a 1; Depends: b", "b 1; Conflicts: c (<< 2)", "c 1"];
     let error = run(&lines, &["a", "c"], &[]).unwrap_err().to_string();
-    assert!(error.contains("c 1: requested") && error.contains("needed as `b` by a, which is requested"), "{error}");
-    assert!(run(&["b 1; Conflicts: v; Provides: v"], &["b"], &[]).is_ok(), "a package does not exclude itself");
+    assert!(
+        error.contains("c 1: requested") && error.contains("needed as `b` by a, which is requested"),
+        "{error}"
+    );
+    assert!(
+        run(&["b 1; Conflicts: v; Provides: v"], &["b"], &[]).is_ok(),
+        "a package does not exclude itself"
+    );
     let lines = ["b 1; Conflicts: v; Provides: v", "c 1; Provides: v"];
     assert!(matches!(run(&lines, &["b", "c"], &[]), Err(ResolveError::Conflict { .. })));
 }
@@ -141,7 +164,9 @@ fn why_leads_from_the_request_to_the_package() {
     let closure = resolve(&index, &[request], &[], &Options::default()).unwrap();
     let names: Vec<_> = closure.why("c").iter().map(|s| s.package.name.clone()).collect();
     assert_eq!(names, ["a", "b", "c"]);
-    assert!(matches!(&closure.get("c").unwrap().why, Why::Dependency { dependency, .. } if dependency.to_string() == "c | x"));
+    assert!(
+        matches!(&closure.get("c").unwrap().why, Why::Dependency { dependency, .. } if dependency.to_string() == "c | x")
+    );
     assert!(closure.why("zzz").is_empty());
 }
 
@@ -174,7 +199,10 @@ fn lint(closure: &Closure) {
         }
         for relation in package.conflicts.iter().flat_map(|d| &d.0) {
             let other = closure.get(&relation.name).filter(|s| s.package.name != package.name);
-            assert!(other.is_none_or(|s| !relation.accepts(&s.package.version)), "{package} excludes {relation}");
+            assert!(
+                other.is_none_or(|s| !relation.accepts(&s.package.version)),
+                "{package} excludes {relation}"
+            );
         }
     }
     assert!(closure.selected.windows(2).all(|w| w[0].package.name < w[1].package.name));
