@@ -9,17 +9,19 @@
     )
 )]
 
+pub mod build;
+pub mod cpio;
 pub mod disk;
 pub mod erofs;
 pub mod esp;
 pub mod gptimage;
-pub mod inspect;
-pub mod signing;
-pub mod slotimage;
-pub mod tree;
-pub mod build;
 pub mod guest;
+pub mod inspect;
+pub mod modules;
 pub mod packages;
 pub mod rootfs;
+pub mod signing;
+pub mod slotimage;
 pub mod sshkey;
+pub mod tree;
 pub mod verity;

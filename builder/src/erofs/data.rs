@@ -144,6 +144,10 @@ mod tests {
     use super::*;
     use crate::tree::Piece;
 
+    const fn span(start: u64, end: u64) -> Range<u64> {
+        start..end
+    }
+
     fn sparse(len: u64, pieces: &[(u64, usize)]) -> FileData {
         let piece = |&(at, len): &(u64, usize)| Piece { at, content: Content::Bytes(vec![1; len].into()) };
         FileData::sparse(len, pieces.iter().map(piece).collect())
@@ -153,8 +157,11 @@ mod tests {
     fn holes_give_the_largest_chunks_that_part_them_from_data() {
         let holes = |len, pieces: &[(u64, usize)]| find_holes(&sparse(len, pieces).content);
         assert_eq!(holes(1 << 31, &[]), Some(Chunks { bits: 18, count: 2, data: vec![] }));
-        assert_eq!(holes(40960, &[(0, 4096)]), Some(Chunks { bits: 0, count: 10, data: vec![0..1] }));
-        assert_eq!(holes(65536, &[(16384, 16384)]), Some(Chunks { bits: 2, count: 4, data: vec![1..2] }));
+        assert_eq!(holes(40960, &[(0, 4096)]), Some(Chunks { bits: 0, count: 10, data: vec![span(0, 1)] }));
+        assert_eq!(
+            holes(65536, &[(16384, 16384)]),
+            Some(Chunks { bits: 2, count: 4, data: vec![span(1, 2)] })
+        );
         assert_eq!(
             holes(65536, &[(16384, 10), (40960, 1)]),
             Some(Chunks { bits: 0, count: 16, data: vec![4..5, 10..11] })

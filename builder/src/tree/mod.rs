@@ -6,7 +6,6 @@
 mod content;
 mod node;
 mod path;
-mod pattern;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -14,7 +13,6 @@ use std::sync::Arc;
 pub use content::{Content, ContentError, FileData, Piece, Reader};
 pub use node::{Entries, Kind, Meta, Node, Origin, Xattrs};
 pub use path::{MAX_PATH_BYTES, PathError, display, normalise};
-pub use pattern::{Pattern, PatternError};
 
 /// Why a tree operation was refused. Paths are shown absolute.
 #[derive(Debug, thiserror::Error)]
@@ -280,10 +278,10 @@ impl Tree {
         self.change_all(|node| node.meta.mtime = node.meta.mtime.min(latest));
     }
 
-    /// Removes what a pattern of `drop` matches and no pattern of `keep` matches. A matched directory goes with all
-    /// below it, but for kept paths and the directories that hold them. Returns how many names went.
-    pub fn drop_matching(&mut self, drop: &[Pattern], keep: &[Pattern]) -> u64 {
-        prune(&mut self.root, &mut Vec::new(), false, drop, keep)
+    /// Removes what `drops` says true to, by path without a leading `/`; returns how many nodes went. A directory goes
+    /// only when nothing is left in it.
+    pub fn drop_if(&mut self, drops: &dyn Fn(&[u8]) -> bool) -> u64 {
+        prune(&mut self.root, &mut Vec::new(), drops)
     }
 
     /// What the tree weighs.
@@ -398,7 +396,7 @@ fn put_over(there: &mut Node, path: &[u8], mut node: Node, wins: bool) -> Result
     }
 }
 
-fn prune(node: &mut Node, path: &mut Vec<u8>, doomed: bool, drop: &[Pattern], keep: &[Pattern]) -> u64 {
+fn prune(node: &mut Node, path: &mut Vec<u8>, drops: &dyn Fn(&[u8]) -> bool) -> u64 {
     let Kind::Directory(entries) = &mut node.kind else { return 0 };
     let mut gone = 0;
     entries.retain(|name, child| {
@@ -407,15 +405,25 @@ fn prune(node: &mut Node, path: &mut Vec<u8>, doomed: bool, drop: &[Pattern], ke
             path.push(b'/');
         }
         path.extend_from_slice(name);
-        let kept = keep.iter().any(|pattern| pattern.matches(path));
-        let hit = !kept && (doomed || drop.iter().any(|pattern| pattern.matches(path)));
-        gone += prune(child, path, hit, drop, keep);
+        gone += prune(child, path, drops);
+        let is_full = child.entries().is_some_and(|below| !below.is_empty());
+        let stays = is_full || !drops(path);
         path.truncate(parent_len);
-        let stays = !hit || child.entries().is_some_and(|below| !below.is_empty());
         gone += u64::from(!stays);
         stays
     });
     gone
+}
+
+impl Node {
+    /// The node and all below it as [`Tree::walk`] gives them, with paths relative to it.
+    pub const fn walk(&self) -> Walk<'_> {
+        Walk {
+            first: Some(self),
+            path: Vec::new(),
+            stack: Vec::new(),
+        }
+    }
 }
 
 /// Depth-first walk in byte order; see [`Tree::walk`].
