@@ -34,7 +34,7 @@ pub fn collect() -> FromHost {
         return found;
     }
     if !Path::new("/sys/firmware/qemu_fw_cfg").exists() {
-        let library = Library::open();
+        let library = Library::by_name();
         found.problems.extend(library.load(&library.index(), "qemu_fw_cfg"));
     }
     let Ok(entries) = std::fs::read_dir(FILES) else { return found };

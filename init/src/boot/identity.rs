@@ -73,7 +73,8 @@ pub fn write_hosts(etc: &Path, hostname: &str) -> io::Result<()> {
     match std::fs::read_to_string(&path) {
         Ok(text) if !text.starts_with(HOSTS_MARK) || text == wanted => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => replace(&path, 0o644, wanted.as_bytes()),
+        // Written again at every boot that misses it: not worth waiting for the disk.
+        _ => put_in_place(&path, 0o644, wanted.as_bytes(), |_| Ok(())),
     }
 }
 
@@ -95,11 +96,22 @@ pub fn link_if_missing(target: &str, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts a file in place in one step, so that a power cut leaves the old one or the new one, and makes it durable.
+/// Puts a file in place in one step and makes it durable: a power cut leaves the old one or the new one.
 ///
 /// # Errors
 /// The kernel's.
 pub fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    put_in_place(path, mode, content, File::sync_all)?;
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// Puts a file in place in one step; `settle` is called on it before it gets its name.
+fn put_in_place(
+    path: &Path,
+    mode: u32,
+    content: &[u8],
+    settle: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = folder.join(format!(".{name}.new"));
@@ -109,9 +121,8 @@ pub fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
     file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&beside, path)?;
-    File::open(folder)?.sync_all()
+    settle(&file)?;
+    std::fs::rename(&beside, path)
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ const PRINTED: &str = "/run/ferrite/marks-printed";
 /// The first sample: counter, space, microseconds.
 const SAMPLE: &str = "/run/ferrite/marks-sample";
 /// Marks of the line, in the order of a boot.
-const ORDER: &[&str] = &["firmware", "loader", "kernel", "pid1", "usr", "network", "etcd", "login"];
+const ORDER: &[&str] =
+    &["firmware", "loader", "kernel", "pid1", "usr", "network", "etcd", "login", "complete"];
 /// Kernels take less than this from the loader's last mark to their own clock; a larger difference means that the counter
 /// did not start at power-on.
 const PLAUSIBLE_KERNEL_START: u64 = 60_000_000;

@@ -126,7 +126,12 @@ fn parse_verity(value: &str) -> Option<Verity> {
         && superblock_offset.is_multiple_of(4096)
         && superblock_offset / 4096 >= data_blocks
         && parts.next().is_none();
-    sound.then(|| Verity { root_hash: root_hash.to_owned(), salt: salt.to_owned(), data_blocks, superblock_offset })
+    sound.then(|| Verity {
+        root_hash: root_hash.to_owned(),
+        salt: salt.to_owned(),
+        data_blocks,
+        superblock_offset,
+    })
 }
 
 fn is_hex(text: &str) -> bool {
@@ -173,7 +178,8 @@ mod tests {
     #[test]
     fn what_is_appended_cannot_replace_what_is_signed() {
         let other = HASH.replace("9a3f", "0000");
-        let line = CommandLine::parse(&format!("ferrite.verity={HASH},,1,4096 ferrite.verity={other},,1,4096"));
+        let line =
+            CommandLine::parse(&format!("ferrite.verity={HASH},,1,4096 ferrite.verity={other},,1,4096"));
         assert_eq!(line.verity.unwrap().root_hash, HASH);
     }
 
@@ -193,7 +199,11 @@ mod tests {
         ];
         for word in cases {
             let line = CommandLine::parse(&word);
-            assert_eq!(line, CommandLine { problems: vec![word.clone()], ..CommandLine::default() }, "{word}");
+            assert_eq!(
+                line,
+                CommandLine { problems: vec![word.clone()], ..CommandLine::default() },
+                "{word}"
+            );
         }
     }
 

@@ -39,10 +39,8 @@ impl Mount<'_> {
     /// # Errors
     /// [`MountError`]
     pub fn perform(self) -> Result<(), MountError> {
-        rustix::mount::mount(self.source, self.target, self.kind, self.flags, self.options).map_err(|error| MountError {
-            kind: self.kind,
-            target: self.target.to_owned(),
-            source: error.into(),
+        rustix::mount::mount(self.source, self.target, self.kind, self.flags, self.options).map_err(|error| {
+            MountError { kind: self.kind, target: self.target.to_owned(), source: error.into() }
         })
     }
 }
@@ -51,7 +49,12 @@ impl Mount<'_> {
 ///
 /// # Errors
 /// [`MountError`]
-pub fn mount_virtual(kind: &'static str, target: &Path, flags: MountFlags, options: &CStr) -> Result<(), MountError> {
+pub fn mount_virtual(
+    kind: &'static str,
+    target: &Path,
+    flags: MountFlags,
+    options: &CStr,
+) -> Result<(), MountError> {
     Mount { source: Path::new(kind), target, kind, flags, options }.perform()
 }
 

@@ -140,7 +140,13 @@ fn overlay_etc(root: &Path, upper: &Path) -> Result<(), RootError> {
     );
     let target = root.join("etc");
     let options = CString::new(options).unwrap_or_default();
-    let mount = Mount { source: Path::new("etc"), target: &target, kind: "overlay", flags: MountFlags::NODEV, options: &options };
+    let mount = Mount {
+        source: Path::new("etc"),
+        target: &target,
+        kind: "overlay",
+        flags: MountFlags::NODEV,
+        options: &options,
+    };
     Ok(mount.perform()?)
 }
 
@@ -150,8 +156,12 @@ fn overlay_etc(root: &Path, upper: &Path) -> Result<(), RootError> {
 /// [`RootError`]; the process is in an undefined place then and must give up.
 pub fn switch(root: &Path) -> Result<(), RootError> {
     rustix::mount::mount_move("/run", root.join("run")).map_err(failed("move /run below", root))?;
-    rustix::mount::mount_remount(root, MountFlags::RDONLY | MountFlags::NODEV, c"mode=0755,size=1m,nr_inodes=256")
-        .map_err(failed("seal", root))?;
+    rustix::mount::mount_remount(
+        root,
+        MountFlags::RDONLY | MountFlags::NODEV,
+        c"mode=0755,size=1m,nr_inodes=256",
+    )
+    .map_err(failed("seal", root))?;
     for tree in ["/dev", "/proc", "/sys"] {
         rustix::mount::unmount(tree, UnmountFlags::DETACH).map_err(failed("unmount", tree))?;
     }
@@ -192,7 +202,8 @@ fn make_folders(root: &Path, folders: &[(&str, u32)]) -> Result<(), RootError> {
         let path = root.join(name);
         match rustix::fs::mkdir(&path, Mode::from_raw_mode(*mode)) {
             // The umask takes bits from mkdir.
-            Ok(()) => rustix::fs::chmod(&path, Mode::from_raw_mode(*mode)).map_err(failed("set the mode of", path))?,
+            Ok(()) => rustix::fs::chmod(&path, Mode::from_raw_mode(*mode))
+                .map_err(failed("set the mode of", path))?,
             Err(rustix::io::Errno::EXIST) => {}
             Err(error) => return Err(failed("create", path)(error)),
         }
@@ -237,7 +248,8 @@ mod tests {
         std::os::unix::fs::symlink("/etc", old.path().join("link")).unwrap();
         let device = std::fs::symlink_metadata(old.path()).unwrap().dev();
         remove_below(old.path(), device, &old.path().join("sysroot"));
-        let left: Vec<_> = std::fs::read_dir(old.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            std::fs::read_dir(old.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["sysroot"]);
         assert!(old.path().join("sysroot/usr").exists());
     }

@@ -1,6 +1,6 @@
 //! STATE: made at first boot, mounted, repaired, grown. Never formatted once its entry says `STATE` (SAFETY 21).
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -30,9 +30,12 @@ const FEED_EVERY: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 const TOOL_OUTPUT: &str = "/run/ferrite/state-tool.log";
 
 /// Checks from the gentlest to the last: as `fsck` at boot does, then answering yes, then from the backup superblocks of a
-/// file system with 4 KiB blocks, which is what we make.
+/// file system with 4 KiB blocks, which is what we make. Answering yes comes twice: a run that begins with a backup
+/// superblock and a journal to replay ends in an error and leaves a primary superblock behind, with which the next one succeeds
+/// (seen with e2fsprogs 1.47.2).
 const CHECKS: &[&[&str]] = &[
     &["-p"],
+    &["-f", "-y"],
     &["-f", "-y"],
     &["-f", "-y", "-b", "32768", "-B", "4096"],
     &["-f", "-y", "-b", "98304", "-B", "4096"],
@@ -41,7 +44,19 @@ const CHECKS: &[&[&str]] = &[
 /// How STATE is made: tables and journal are zeroed later by the kernel, the disk is not discarded block by block, and the
 /// journal has room for what etcd and a container runtime write, not for a file server.
 const MKFS: &[&str] = &[
-    "-q", "-F", "-t", "ext4", "-L", "STATE", "-b", "4096", "-m", "1", "-J", "size=32", "-E",
+    "-q",
+    "-F",
+    "-t",
+    "ext4",
+    "-L",
+    "STATE",
+    "-b",
+    "4096",
+    "-m",
+    "1",
+    "-J",
+    "size=32",
+    "-E",
     "lazy_itable_init=1,lazy_journal_init=1,nodiscard,packed_meta_blocks=1",
 ];
 
@@ -108,7 +123,10 @@ pub fn bring_up(disk: &str, root: &Path, watchdog: &mut Option<Watchdog>) -> Res
     let mut disk = Disk::open_locked(disk)?;
     let (mut loaded, mut table) = disk.load()?;
     if !loaded.is_at_end() {
-        say(Level::Notice, format_args!("{} has grown: moving the backup partition table to its end", disk.name()));
+        say(
+            Level::Notice,
+            format_args!("{} has grown: moving the backup partition table to its end", disk.name()),
+        );
         disk.grow(&mut loaded)?;
         (loaded, table) = disk.load()?;
     }
@@ -168,7 +186,13 @@ fn lengthen(
     Ok(*longer)
 }
 
-fn tell_kernel(disk: &Disk, loaded: &Loaded, table: &Table, index: usize, change: Change) -> Result<(), StateError> {
+fn tell_kernel(
+    disk: &Disk,
+    loaded: &Loaded,
+    table: &Table,
+    index: usize,
+    change: Change,
+) -> Result<(), StateError> {
     use std::os::fd::AsFd;
     let entry: Entry = table.entry(index).filter(Entry::is_used).ok_or(StateError::Lost { index })?;
     let block = u64::from(loaded.geometry().block_size);
@@ -242,7 +266,10 @@ fn mount_or_repair(
                 return Ok(());
             }
             Err(error) => {
-                say(Level::Error, format_args!("STATE after e2fsck {}: {}", options.join(" "), chain(&error)));
+                say(
+                    Level::Error,
+                    format_args!("STATE after e2fsck {}: {}", options.join(" "), chain(&error)),
+                );
                 last = Some(error);
             }
         }
@@ -259,7 +286,9 @@ fn grow_file_system(node: &Path, target: &Path) {
     let blocks = match wanted() {
         Ok(Some(blocks)) => blocks,
         Ok(None) => return,
-        Err(error) => return say(Level::Warning, format_args!("size of STATE is unknown: {}", chain(&error))),
+        Err(error) => {
+            return say(Level::Warning, format_args!("size of STATE is unknown: {}", chain(&error)));
+        }
     };
     let grown = File::open(target).and_then(|var| Ok(rustix::fs::ext4_ioc_resize_fs(&var, blocks)?));
     match grown {
@@ -277,7 +306,7 @@ fn run_tool(
     accepts: impl Fn(i32) -> bool,
 ) -> Result<(), StateError> {
     let failed = |source| StateError::Run { program, source };
-    let output = File::create(TOOL_OUTPUT).map_err(failed)?;
+    let output = OpenOptions::new().create(true).append(true).open(TOOL_OUTPUT).map_err(failed)?;
     let mut child = chrooted(root, program)
         .args(arguments)
         .env_clear()
@@ -286,7 +315,8 @@ fn run_tool(
         .stderr(output)
         .spawn()
         .map_err(failed)?;
-    let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
+    let pidfd =
+        pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
     let begun = Instant::now();
     loop {
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];

@@ -185,11 +185,18 @@ mod tests {
         let ready = relabelled(&table, index).unwrap();
         let large = geometry(6 * GIB, 512);
         // What `Loaded::grow` makes of the table: the same entries within the larger disk.
-        let mut grown = Loaded::blank(large, ready.disk_guid(), ready.first_usable()).unwrap().current().unwrap().0.clone();
+        let mut grown = Loaded::blank(large, ready.disk_guid(), ready.first_usable())
+            .unwrap()
+            .current()
+            .unwrap()
+            .0
+            .clone();
         for (place, entry) in ready.entries() {
             grown.set_entry(place, entry);
         }
-        let Plan::Use { table: Some(new), index: same } = plan(&grown, large, fresh()) else { panic!("must grow") };
+        let Plan::Use { table: Some(new), index: same } = plan(&grown, large, fresh()) else {
+            panic!("must grow")
+        };
         assert_eq!(same, index);
         assert_eq!((new.entry(index).unwrap().last_block() + 1) * 512, 6 * GIB - (1 << 20));
         assert_eq!(new.entry(index).unwrap().first_block(), ready.entry(index).unwrap().first_block());

@@ -48,7 +48,11 @@ pub fn open(node: &Path, verity: &Verity) -> Result<PathBuf, VerityError> {
     let control = OpenOptions::new().read(true).write(true).open(CONTROL).map_err(VerityError::Control)?;
     let ask = |request: Request, mut buffer: Vec<u8>| {
         let answer = dm::request(control.as_fd(), request, &mut buffer);
-        answer.map(|()| buffer).map_err(|source| VerityError::Request { request, node: node.to_owned(), source })
+        answer.map(|()| buffer).map_err(|source| VerityError::Request {
+            request,
+            node: node.to_owned(),
+            source,
+        })
     };
     ask(Request::Create, header(0, HEADER_LEN))?;
     ask(Request::LoadTable, table_request(node, verity))?;
@@ -110,7 +114,12 @@ mod tests {
     use super::*;
 
     fn example() -> Verity {
-        Verity { root_hash: "ab".repeat(32), salt: "00ff".to_owned(), data_blocks: 10, superblock_offset: 40_960 }
+        Verity {
+            root_hash: "ab".repeat(32),
+            salt: "00ff".to_owned(),
+            data_blocks: 10,
+            superblock_offset: 40_960,
+        }
     }
 
     #[test]

@@ -41,12 +41,25 @@ pub struct Library {
 impl Library {
     /// Reads the files for the running kernel. A missing one has no entries: then nothing is found in it.
     pub fn open() -> Self {
+        let mut library = Self::by_name();
+        library.alias = library.file("modules.alias");
+        library
+    }
+
+    /// The same without the aliases, by far the largest file: for modules that are asked for by their name.
+    pub fn by_name() -> Self {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let folder = Path::new(MODULES).join(release);
-        let file = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
-        let (dep, alias, softdep) = (file("modules.dep"), file("modules.alias"), file("modules.softdep"));
         let modprobe = configuration(SETTINGS).join("\n");
-        Self { folder, dep, alias, softdep, modprobe }
+        let mut library =
+            Self { folder, dep: String::new(), alias: String::new(), softdep: String::new(), modprobe };
+        library.dep = library.file("modules.dep");
+        library.softdep = library.file("modules.softdep");
+        library
+    }
+
+    fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.join(name)).unwrap_or_default()
     }
 
     /// Indexes what was read.
