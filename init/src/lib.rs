@@ -57,6 +57,7 @@ fn run_init(arguments: &[String]) -> ExitCode {
         "network" => net::run(rest),
         "coldplug" => boot::coldplug::run(rest),
         "mark-good" => boot::mark_good(),
+        "health" => systemctl::run_health(),
         "supervise" => pid1::run_unprivileged(rest),
         _ if rustix::process::getpid().as_raw_nonzero().get() != 1 => {
             eprintln!("init: not PID 1, and no helper named '{verb}'");

@@ -1,0 +1,100 @@
+//! `init health`: is this boot a good one? Runs before `boot-complete.target`, and so before the slot is marked good.
+//!
+//! What counts is local (SAFETY 15): a usable STATE, the network configured, sshd and etcd running. A unit counts if this
+//! boot is meant to start it. etcd tells that it is ready only when its cluster has a quorum, which is other machines'
+//! business: a process that has run without a restart for [`STEADY`] counts as well.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use crate::control::{Client, ClientError, Method, UnitView};
+use crate::early::VOLATILE_FLAG;
+
+/// Units whose failure makes a boot bad.
+const MEMBERS: [&str; 3] = ["ferrite-network.service", "ssh.service", "etcd.service"];
+/// How long a process must have run to count although its unit is not up yet.
+const STEADY: Duration = Duration::from_secs(20);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
+/// After this the boot counts as bad; PID 1's own deadline for unconfirmed boots comes first.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What is to be thought of a member.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Good,
+    Wait,
+    Bad(String),
+}
+
+/// Runs `init health`: 0 when the boot is good, 1 with a line for each reason when it is not.
+pub fn run() -> ExitCode {
+    if Path::new(VOLATILE_FLAG).exists() {
+        eprintln!("the state partition is not usable, /var is volatile");
+        return ExitCode::FAILURE;
+    }
+    let begin = Instant::now();
+    loop {
+        let verdicts: Result<Vec<Verdict>, ClientError> = MEMBERS.iter().map(|unit| look(unit, begin.elapsed())).collect();
+        match verdicts {
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::FAILURE;
+            }
+            Ok(verdicts) if verdicts.iter().all(|verdict| *verdict == Verdict::Good) => return ExitCode::SUCCESS,
+            Ok(verdicts) => {
+                let reasons = verdicts.iter().filter_map(|verdict| match verdict {
+                    Verdict::Bad(reason) => Some(reason),
+                    Verdict::Good | Verdict::Wait => None,
+                });
+                let reasons: Vec<&String> = reasons.collect();
+                if !reasons.is_empty() || begin.elapsed() > PATIENCE {
+                    reasons.iter().for_each(|reason| eprintln!("{reason}"));
+                    return ExitCode::FAILURE;
+                }
+            }
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn look(unit: &str, elapsed: Duration) -> Result<Verdict, ClientError> {
+    let answer = Client::connect()?.call(Method::Show { unit: unit.to_owned() })?;
+    Ok(answer.units.first().map_or(Verdict::Good, |view| judge(view, elapsed)))
+}
+
+fn judge(view: &UnitView, elapsed: Duration) -> Verdict {
+    match view.active.as_str() {
+        "active" | "reloading" => Verdict::Good,
+        "failed" => Verdict::Bad(format!("{} has failed: {} {}", view.name, view.result, view.reason)),
+        "activating" if view.main_pid != 0 && view.restarts == 0 && elapsed >= STEADY => Verdict::Good,
+        "inactive" if view.job.is_none() => Verdict::Good, // this boot is not meant to start it
+        _ => Verdict::Wait,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_meant_to_run_and_does_not_makes_a_boot_bad() {
+        let view = |active: &str, job: Option<&str>, main_pid: u32, restarts: u32| UnitView {
+            name: "etcd.service".to_owned(),
+            active: active.to_owned(),
+            job: job.map(str::to_owned),
+            main_pid,
+            restarts,
+            ..UnitView::default()
+        };
+        let later = Duration::from_secs(30);
+        assert_eq!(judge(&view("active", None, 5, 0), Duration::ZERO), Verdict::Good);
+        assert_eq!(judge(&view("inactive", None, 0, 0), Duration::ZERO), Verdict::Good);
+        assert_eq!(judge(&view("inactive", Some("start"), 0, 0), later), Verdict::Wait);
+        assert_eq!(judge(&view("activating", Some("start"), 5, 0), Duration::ZERO), Verdict::Wait);
+        assert_eq!(judge(&view("activating", Some("start"), 5, 0), later), Verdict::Good);
+        assert_eq!(judge(&view("activating", Some("start"), 5, 1), later), Verdict::Wait);
+        assert!(matches!(judge(&view("failed", None, 0, 0), later), Verdict::Bad(_)));
+    }
+}
