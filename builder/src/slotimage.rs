@@ -288,7 +288,8 @@ fn for_each_chunk(
 /// Copies `length` bytes from the start of `from` to `to` at `offset`, which must be a hole: blocks of zeroes are not
 /// written.
 fn copy_range(from: &File, to: &File, offset: u64, length: u64) -> Result<(), SlotError> {
-    const BLOCK: usize = PART_ALIGNMENT as usize;
+    /// The alignment of parts, and the block size of file systems that have holes.
+    const BLOCK: usize = 4096;
     for_each_chunk(from, 0, length, |done, chunk| {
         let mut run_start = 0;
         let mut run_end = 0;

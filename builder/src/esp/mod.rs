@@ -1,5 +1,6 @@
 //! FAT volumes: the ESP with the loader, and the OEM partition. The bytes depend on the content alone.
 
+mod dots;
 pub mod loader;
 mod sparse;
 
@@ -100,23 +101,36 @@ pub fn fat_volume(spec: &FatSpec) -> Result<SparseVolume, FatError> {
     let mut volume = SparseVolume::new(spec.bytes);
     let format = |source| FatError::Format { label: spec.label, bytes: spec.bytes, source };
     fatfs::format_volume(&mut volume, format_options(spec)?).map_err(format)?;
-    {
-        let options = FsOptions::new().update_accessed_date(false).time_provider(&FIXED_TIME);
-        let filesystem = FileSystem::new(&mut volume, options).map_err(format)?;
-        for (path, content) in &spec.files {
-            write_file(&filesystem, path, content).map_err(|source| FatError::File {
-                path: path.clone(),
-                label: spec.label,
-                volume_bytes: spec.bytes,
-                source,
-            })?;
-        }
-        // Counting the free clusters makes unmounting record their number; without it fsck.vfat complains.
-        filesystem.stats().map_err(format)?;
-        filesystem.unmount().map_err(format)?;
-    }
+    // Folders first, and nothing else: `dots::repair` must not meet file contents.
+    fill(spec, &mut volume, create_folders)?;
+    dots::repair(&mut volume, shape(spec.bytes).0);
+    fill(spec, &mut volume, write_file)?;
     volume.rewind().map_err(format)?;
     Ok(volume)
+}
+
+/// Does `step` for every file of `spec` on the mounted volume.
+fn fill(
+    spec: &FatSpec,
+    volume: &mut SparseVolume,
+    step: fn(&FileSystem<&mut SparseVolume>, &str, &[u8]) -> io::Result<()>,
+) -> Result<(), FatError> {
+    let format = |source| FatError::Format { label: spec.label, bytes: spec.bytes, source };
+    // `fatfs` asserts that it starts at the first byte.
+    volume.rewind().map_err(format)?;
+    let options = FsOptions::new().update_accessed_date(false).time_provider(&FIXED_TIME);
+    let filesystem = FileSystem::new(volume, options).map_err(format)?;
+    for (path, content) in &spec.files {
+        step(&filesystem, path, content).map_err(|source| FatError::File {
+            path: path.clone(),
+            label: spec.label,
+            volume_bytes: spec.bytes,
+            source,
+        })?;
+    }
+    // Counting the free clusters makes unmounting record their number; without it fsck.vfat complains.
+    filesystem.stats().map_err(format)?;
+    filesystem.unmount().map_err(format)
 }
 
 /// Reads one file out of a FAT volume; `None` when it is not there. At most `limit` bytes are read.
@@ -168,21 +182,21 @@ fn shape(bytes: u64) -> (FatType, u32) {
     (FatType::Fat16, cluster.unwrap_or(2048))
 }
 
-fn write_file(filesystem: &FileSystem<&mut SparseVolume>, path: &str, content: &[u8]) -> io::Result<()> {
+fn create_folders(filesystem: &FileSystem<&mut SparseVolume>, path: &str, _content: &[u8]) -> io::Result<()> {
+    let Some((folders, _)) = path.rsplit_once('/') else { return Ok(()) };
     let mut folder = filesystem.root_dir();
-    let mut names = path.split('/').peekable();
-    while let Some(name) = names.next() {
-        if names.peek().is_some() {
-            // Opens the folder when it exists already.
-            folder = folder.create_dir(name)?;
-        } else {
-            let mut file = folder.create_file(name)?;
-            file.truncate()?;
-            file.write_all(content)?;
-            file.flush()?;
-        }
+    for name in folders.split('/') {
+        // Opens the folder when it exists already.
+        folder = folder.create_dir(name)?;
     }
     Ok(())
+}
+
+fn write_file(filesystem: &FileSystem<&mut SparseVolume>, path: &str, content: &[u8]) -> io::Result<()> {
+    let mut file = filesystem.root_dir().create_file(path)?;
+    file.truncate()?;
+    file.write_all(content)?;
+    file.flush()
 }
 
 #[cfg(test)]
@@ -245,6 +259,27 @@ mod tests {
             let filesystem = FileSystem::new(&mut volume, FsOptions::new()).unwrap();
             assert_eq!(filesystem.fat_type(), FatType::Fat16, "{mib} MiB");
         }
+    }
+
+    #[test]
+    fn folders_start_with_their_dot_entries_and_nothing_before_them() {
+        let all = bytes(fat_volume(&esp()).unwrap());
+        let dots: Vec<_> =
+            (0..all.len() / 512).filter(|n| all[n * 512..].starts_with(b".          \x10")).collect();
+        assert_eq!(dots.len(), 2, "EFI and EFI/BOOT");
+        let parent_cluster =
+            |sector: usize| u16::from_le_bytes([all[sector * 512 + 58], all[sector * 512 + 59]]);
+        assert!(dots.iter().all(|n| all[n * 512 + 32..].starts_with(b"..         \x10")));
+        // The parent of EFI is the root, which is written as 0; the parent of BOOT is EFI.
+        assert_eq!(dots.iter().map(|n| parent_cluster(*n)).collect::<Vec<_>>(), [0, 3]);
+    }
+
+    #[test]
+    fn a_folder_in_a_folder_of_a_fat16_keeps_its_parent() {
+        let files = BTreeMap::from([("a/b/c".to_owned(), vec![1])]);
+        let all = bytes(fat_volume(&FatSpec { bytes: 16 * MIB, label: "OEM", volume_id: 1, files }).unwrap());
+        let dots = all.chunks(512).filter(|sector| sector.starts_with(b".          \x10"));
+        assert_eq!(dots.map(|sector| sector[58]).collect::<Vec<_>>(), [0, 2]);
     }
 
     #[test]

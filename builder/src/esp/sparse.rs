@@ -56,6 +56,11 @@ impl SparseVolume {
         Ok(())
     }
 
+    /// All 512-byte sectors of the pages that are not zero.
+    pub(super) fn sectors_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
+        self.pages.values_mut().flat_map(|page| page.chunks_exact_mut(512))
+    }
+
     /// The page and the place in it of `position`, and the bytes left in page and volume.
     fn locate(&self, position: u64) -> (u64, usize, usize) {
         let page = PAGE as u64;
