@@ -31,6 +31,7 @@ mod qmp;
 mod spec;
 mod sys;
 mod terminal;
+pub mod toolbox;
 mod vm;
 
 pub use admission::{Admission, Demand, admit};
