@@ -4,9 +4,9 @@ use std::path::Path;
 
 use slots::{Guid, SlotFlags};
 
-use crate::early::VOLATILE_FLAG;
 use crate::early::cmdline::CommandLine;
-use crate::early::disk::{Disk, DiskError, find_partition};
+use crate::early::disk::{Disk, DiskError};
+use crate::early::{DISK_NAME, VOLATILE_FLAG};
 
 /// Why the slot was not marked.
 #[derive(Debug, thiserror::Error)]
@@ -20,9 +20,17 @@ pub enum MarkError {
     /// proc(5).
     #[error("cannot read the kernel command line")]
     CommandLine(#[source] std::io::Error),
-    /// No disk has it.
-    #[error("no disk has the partition {0}")]
-    Gone(Guid),
+    /// The initramfs has not left word of the disk.
+    #[error("cannot read {DISK_NAME}")]
+    NoDisk(#[source] std::io::Error),
+    /// The disk does not have it.
+    #[error("disk {disk} has no partition {slot}")]
+    Gone {
+        /// Name of the disk.
+        disk: String,
+        /// The slot.
+        slot: Guid,
+    },
     /// The disk or its table.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -50,10 +58,11 @@ pub fn mark() -> Result<Marked, MarkError> {
     if line.trial && Path::new(VOLATILE_FLAG).exists() {
         return Err(MarkError::Volatile);
     }
-    let name = find_partition(slot)?.ok_or(MarkError::Gone(slot))?;
-    let mut disk = Disk::open_locked(&name)?;
+    let name = std::fs::read_to_string(DISK_NAME).map_err(MarkError::NoDisk)?;
+    let mut disk = Disk::open_locked(name.trim())?;
     let (mut loaded, mut table) = disk.load()?;
-    let (index, mut entry) = table.find_unique(slot).ok_or(MarkError::Gone(slot))?;
+    let gone = || MarkError::Gone { disk: name.trim().to_owned(), slot };
+    let (index, mut entry) = table.find_unique(slot).ok_or_else(gone)?;
     let good = entry.flags().marked_good();
     if entry.flags() == good {
         return Ok(Marked::Before);

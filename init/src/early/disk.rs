@@ -241,27 +241,6 @@ pub fn find(guid: Guid) -> Result<Option<Disk>, DiskError> {
     Ok(found)
 }
 
-/// The disk that holds the partition `guid`: for programs of the running system, which know the slot's PARTUUID but not
-/// the disk GUID that the first boot has chosen.
-///
-/// # Errors
-/// [`DiskError::Twins`] when two disks do.
-pub fn find_partition(guid: Guid) -> Result<Option<String>, DiskError> {
-    let mut found: Option<String> = None;
-    for name in whole_disks()? {
-        let Ok(mut disk) = Disk::open(&name) else { continue };
-        let Ok((_, table)) = disk.load() else { continue };
-        if table.find_unique(guid).is_none() {
-            continue;
-        }
-        if let Some(first) = found {
-            return Err(DiskError::Twins { first, second: name, guid });
-        }
-        found = Some(name);
-    }
-    Ok(found)
-}
-
 /// The device file of partition `number` (from 1) of a disk, as the kernel names it (`vda5`, `nvme0n1p5`).
 ///
 /// # Errors

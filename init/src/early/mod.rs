@@ -37,6 +37,9 @@ const MODULE_LIST: &str = "/lib/modules/load";
 const DISK_LIMIT: Duration = Duration::from_secs(40);
 /// Present when `/var` is volatile; holds the reason.
 pub const VOLATILE_FLAG: &str = "/run/ferrite/volatile-state";
+/// Holds the kernel's name of the disk with the running slot (`vda`). Programs of the running system take this disk and no other:
+/// slots of different disks may have the same PARTUUID, and the disk GUID changes at first boot (SAFETY 6).
+pub const DISK_NAME: &str = "/run/ferrite/disk";
 /// Problems of this stage that belong on the login screen, one a line.
 pub const WARNINGS: &str = "/run/ferrite/early-warnings";
 
@@ -119,6 +122,7 @@ fn stage() -> Result<std::convert::Infallible, EarlyError> {
     let slot = line.slot.ok_or(EarlyError::Missing("ferrite.slot"))?;
     let verity = line.verity.as_ref().ok_or(EarlyError::Missing("ferrite.verity"))?;
     let (disk, node) = find_slot(&events, line.disk.ok_or(EarlyError::Missing("ferrite.disk"))?, slot)?;
+    note(DISK_NAME, &disk);
     feed(&mut watchdog);
     let root = Path::new(root::SYSROOT);
     mount_slot(root, &node, verity)?;

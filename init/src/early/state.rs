@@ -127,7 +127,10 @@ pub fn bring_up(disk: &str, root: &Path, watchdog: &mut Option<Watchdog>) -> Res
             Level::Notice,
             format_args!("{} has grown: moving the backup partition table to its end", disk.name()),
         );
-        disk.grow(&mut loaded)?;
+        if let Err(error) = disk.grow(&mut loaded) {
+            // An existing STATE is usable all the same; a new one is refused by the table's own rules.
+            say(Level::Error, chain(&error));
+        }
         (loaded, table) = disk.load()?;
     }
     let target = root.join("var");
@@ -144,7 +147,9 @@ pub fn bring_up(disk: &str, root: &Path, watchdog: &mut Option<Watchdog>) -> Res
             format_and_commit(&mut disk, &mut loaded, &table, index, root, watchdog)
         }
         Plan::Use { table: longer, index } => {
-            lengthen(&mut disk, &mut loaded, table, longer, index)?;
+            if let Err(error) = lengthen(&mut disk, &mut loaded, table, longer, index) {
+                say(Level::Error, format_args!("STATE keeps its size: {}", chain(&error)));
+            }
             let node = partition_node(disk.name(), number_of(index))?;
             // Nothing below needs the table: a check may take long, and others may want the lock.
             drop(disk);
