@@ -265,10 +265,11 @@ impl Shell {
         let name = found.spec.name.clone();
         let description = found.spec.description.clone();
         let reason = found.run.reason.clone();
+        let restarted = found.run.restarts > 0;
         match (kind, result) {
             (JobKind::Start, JobResult::Done) => {
                 let word = if is_service { "Started" } else { "Reached" };
-                if is_service && self.stage == Stage::Starting {
+                if is_service && self.stage == Stage::Starting && !restarted {
                     self.console.good(format_args!("{word} {description}"));
                 }
                 self.log_unit(Some(unit), Level::Info, &format!("{} {description}", word.to_lowercase()));

@@ -368,14 +368,16 @@ impl Shell {
                     self.process_gone(process, ExitStatus::Unknown);
                 }
             }
-            Some(Source::PowerButton) => {
-                if self.button.as_ref().is_some_and(super::button::PowerButton::was_pressed) {
-                    self.console.note("Power button pressed");
-                    self.begin_power("poweroff.target");
-                }
-            }
+            Some(Source::PowerButton) => self.read_button(),
         }
         self.carry_out(Vec::new());
+    }
+
+    fn read_button(&mut self) {
+        if self.button.as_ref().is_some_and(super::button::PowerButton::was_pressed) {
+            self.console.note("Power button pressed");
+            self.begin_power("poweroff.target");
+        }
     }
 
     fn read_signals(&mut self) {
