@@ -80,6 +80,11 @@ impl<'t> Collected<'t> {
         if node.meta.mode > 0o7777 {
             return Err(PlanError::Mode { path: display(path), mode: node.meta.mode });
         }
+        let (uid, gid) = (node.meta.uid, node.meta.gid);
+        if uid == u32::MAX || gid == u32::MAX {
+            let path = display(path);
+            return Err(PlanError::Owner { path, uid, gid });
+        }
         self.xattrs.add(&node.xattrs).map_err(|refusal| refused(refusal, path))?;
         let index = self.inodes.len();
         let (nlink, entries) = match &node.kind {

@@ -42,6 +42,9 @@ pub enum PlanError {
     /// Mode bits beyond the permissions.
     #[error("{path}: mode {mode:o} has more than permission bits")]
     Mode { path: String, mode: u16 },
+    /// The owner or group that means "none".
+    #[error("{path}: owner {uid} and group {gid}: 4294967295 stands for no owner")]
+    Owner { path: String, uid: u32, gid: u32 },
     /// A symbolic link that the kernel would not follow.
     #[error("{path}: the link target has {len} bytes; it must have 1 to 4095 and no NUL")]
     Target { path: String, len: usize },

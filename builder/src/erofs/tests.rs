@@ -131,7 +131,7 @@ fn all_file_types_round_trip() {
 fn owners_modes_and_times_beyond_16_bits_round_trip() {
     let mut tree = tree();
     let metas = [
-        Meta { mode: 0o7777, uid: u32::MAX, gid: 70_000, mtime: TIME },
+        Meta { mode: 0o7777, uid: u32::MAX - 1, gid: 70_000, mtime: TIME },
         Meta { mode: 0o4755, uid: 65_535, gid: 65_535, mtime: TIME },
         Meta { mode: 0, uid: 65_536, gid: 0, mtime: TIME },
         Meta { mode: 0o2755, uid: 0, gid: 0, mtime: u64::MAX },
@@ -261,6 +261,9 @@ fn what_the_format_cannot_hold_is_refused_with_its_path() {
     );
     assert!(refuse(b"l", node(Kind::Symlink(vec![]))).starts_with("/l: "));
     assert!(refuse(b"d", node(Kind::CharDevice { major: 4096, minor: 0 })).starts_with("/d: device 4096:0"));
+    let mut nobody = node(Kind::Fifo);
+    nobody.meta.gid = u32::MAX;
+    assert!(refuse(b"n", nobody).starts_with("/n: owner 0 and group 4294967295"));
     let mut odd = node(Kind::Fifo);
     odd.xattrs.insert(b"btrfs.compression".to_vec(), vec![]);
     assert!(refuse(b"x", odd).starts_with("/x: extended attribute \"btrfs.compression\""));
@@ -340,7 +343,7 @@ fn any_node() -> impl Strategy<Value = Node> {
         0..3,
     );
     let meta =
-        (0u16..0o10000, prop_oneof![0u32..3, any::<u32>()], 0u32..3, prop_oneof![Just(TIME), any::<u64>()]);
+        (0u16..0o10000, prop_oneof![0u32..3, 0..u32::MAX], 0u32..3, prop_oneof![Just(TIME), any::<u64>()]);
     (any_kind(), xattrs, meta).prop_map(|(kind, xattrs, (mode, uid, gid, mtime))| Node {
         xattrs,
         ..Node::new(kind, Meta { mode, uid, gid, mtime }, Origin::new("test"))

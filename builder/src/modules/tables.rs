@@ -84,9 +84,7 @@ impl Modules {
     fn device_names(&self) -> String {
         let mut text = String::new();
         for module in self.list() {
-            let names = module.info.aliases.iter().filter_map(|alias| alias.strip_prefix("devname:"));
-            let numbers = module.info.aliases.iter().filter_map(|alias| device_number(alias));
-            if let (Some(name), Some((kind, major, minor))) = (names.last(), numbers.last()) {
+            if let Some((name, (kind, major, minor))) = device_node(&module.info.aliases) {
                 if text.is_empty() {
                     text.push_str("# Device nodes to trigger on-demand module loading.\n");
                 }
@@ -101,6 +99,19 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // Writing into a String cannot fail.
     let _ = text.write_fmt(arguments);
     text.push('\n');
+}
+
+/// The node that a module wants to be found by: the first name and number of its aliases that make a pair.
+fn device_node(aliases: &[String]) -> Option<(&str, (char, u32, u32))> {
+    let (mut name, mut number) = (None, None);
+    for alias in aliases {
+        name = alias.strip_prefix("devname:").or(name);
+        number = device_number(alias).or(number);
+        if let (Some(name), Some(number)) = (name, number) {
+            return Some((name, number));
+        }
+    }
+    None
 }
 
 /// `char-major-10-200` as (`c`, 10, 200).
