@@ -418,11 +418,7 @@ fn prune(node: &mut Node, path: &mut Vec<u8>, drops: &dyn Fn(&[u8]) -> bool) -> 
 impl Node {
     /// The node and all below it as [`Tree::walk`] gives them, with paths relative to it.
     pub const fn walk(&self) -> Walk<'_> {
-        Walk {
-            first: Some(self),
-            path: Vec::new(),
-            stack: Vec::new(),
-        }
+        Walk { first: Some(self), path: Vec::new(), stack: Vec::new() }
     }
 }
 
