@@ -180,7 +180,11 @@ impl Toolbox {
 
     /// The folder of an unpacked set, and what is in it.
     fn obtain(&self, set: Set) -> Result<(PathBuf, Vec<Entry>), ToolboxError> {
-        let locked = of_set(&list::parse(LOCK)?, set);
+        self.obtain_listed(of_set(&list::parse(LOCK)?, set))
+    }
+
+    /// The folder of these packages unpacked, or of their successors, which are returned then.
+    fn obtain_listed(&self, locked: Vec<Entry>) -> Result<(PathBuf, Vec<Entry>), ToolboxError> {
         let home = self.cache.root();
         let root = home.join(list::folder_name(&locked));
         if root.is_dir() {
@@ -197,7 +201,7 @@ impl Toolbox {
         // What was taken instead of these packages, when a mirror had moved on.
         let instead = root.with_extension("instead");
         if let Ok(text) = fs::read_to_string(&instead) {
-            let entries = of_set(&list::parse(&text)?, set);
+            let entries = list::parse(&text)?;
             let root = home.join(list::folder_name(&entries));
             if root.is_dir() {
                 return Ok((root, entries));
@@ -425,6 +429,33 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| !name.to_string_lossy().contains("new-")), "{left:?}");
+    }
+
+    #[test]
+    fn a_version_that_the_mirror_lacks_is_replaced_by_the_current_one_once() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&told);
+        let notice = Notice::new(move |line| lines.lock().unwrap().push(line.to_owned()));
+        let toolbox = Toolbox { notice, ..Toolbox::of_user() };
+        let gone = Entry {
+            set: Set::Tools,
+            name: "libaio1t64".to_owned(),
+            version: "0.0-0".to_owned(),
+            size: 1,
+            sha256: debian::digest::Digest([7; 32]),
+            path: "pool/main/liba/libaio/libaio1t64_0.0-0_amd64.deb".to_owned(),
+        };
+        let (root, entries) = toolbox.obtain_listed(vec![gone.clone()]).unwrap();
+        assert!(root.join(LIBRARIES).join("libaio.so.1t64").exists());
+        assert_ne!(entries[0].version, "0.0-0");
+        let replaced = |line: &String| line.contains("libaio1t64") && line.contains("instead of 0.0-0");
+        assert_eq!(told.lock().unwrap().iter().filter(|line| replaced(line)).count(), 1, "{told:?}");
+        // The second time nothing is looked up.
+        let offline = Toolbox { offline: true, ..toolbox.clone() };
+        assert_eq!(offline.obtain_listed(vec![gone.clone()]).unwrap(), (root.clone(), entries));
+        fs::remove_dir_all(root).unwrap();
+        fs::remove_file(toolbox.cache.root().join(list::folder_name(&[gone])).with_extension("instead"))
+            .unwrap();
     }
 
     #[test]
