@@ -24,7 +24,7 @@ use crate::terminal::{Terminal, may_read};
 
 /// Starts with fresh ports when somebody else took one in between.
 const PORT_ATTEMPTS: u32 = 5;
-/// What QEMU needs beside the guest's memory, for the admission: measured about 90 MiB with TCG's code buffer half full.
+/// What QEMU is counted with beside the guest's memory: its code, device state and the translations of TCG, which grow with use.
 const OVERHEAD_MIB: u64 = 128;
 /// How long a machine under KVM is watched for `internal-error`: a host that cannot run guests shows it at the first instruction.
 const KVM_PROBE: Duration = Duration::from_millis(500);
