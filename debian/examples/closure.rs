@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! cargo run --release -p debian --example closure -- [--suite trixie] [--mirror URL] [--offline]
-//!     [--provide NAME]... [--unpack] [--extract DIR] NAME[=VERSION]...
+//!     [--provide NAME]... [--unpack] [--extract DIR] [--check] NAME[=VERSION]...
 //! ```
+//! `--check` reads every stanza of the indexes in full.
 //! `--unpack` fetches and unpacks into the cache; `--extract` writes the files to a new folder as well. Times go to
 //! stderr. The cache is the user's (`FERRITE_CACHE`).
 
@@ -40,6 +41,7 @@ struct Arguments {
     mirrors: Vec<String>,
     offline: bool,
     unpack: bool,
+    check: bool,
     extract: Option<PathBuf>,
     provided: Vec<Provided>,
     requests: Vec<Request>,
@@ -54,6 +56,7 @@ fn parse_arguments() -> Result<Arguments, Box<dyn Error>> {
             "--suite" => parsed.suite = Some(value()?),
             "--mirror" => parsed.mirrors.push(value()?),
             "--offline" => parsed.offline = true,
+            "--check" => parsed.check = true,
             "--unpack" => parsed.unpack = true,
             "--extract" => parsed.extract = Some(value()?.into()),
             "--provide" => parsed.provided.push(Provided { name: value()?, version: None }),
@@ -72,6 +75,11 @@ fn run() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let archive = Archive::open(config, Arc::new(Lines))?;
     eprintln!("opened {} packages in {:?}", archive.index().len(), start.elapsed());
+    if arguments.check {
+        let start = Instant::now();
+        let bytes: u64 = archive.index().iter().map(|p| p.map(|p| p.size)).sum::<Result<u64, _>>()?;
+        eprintln!("every stanza is fine ({bytes} bytes of packages), read in {:?}", start.elapsed());
+    }
     let start = Instant::now();
     let closure = archive.resolve(&arguments.requests, &arguments.provided)?;
     eprintln!("resolved in {:?}", start.elapsed());

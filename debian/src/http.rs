@@ -46,7 +46,7 @@ impl Default for Patience {
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// No mirror gave the file.
-    #[error("cannot fetch {path}: {}\nhint: {}", tried(attempts), advice(attempts))]
+    #[error("cannot fetch {path}:{}\nhint: {}", tried(attempts), advice(attempts))]
     AllMirrors {
         /// Path below the mirror's base.
         path: String,
@@ -109,6 +109,11 @@ pub enum Failure {
     Refused(String),
 }
 
+/// Without the URL, which stands before the failure anyway.
+fn transport(error: reqwest::Error) -> Failure {
+    Failure::Transport(error.without_url())
+}
+
 fn with_causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -132,6 +137,9 @@ fn advice(attempts: &[Attempt]) -> &'static str {
         "a mirror or a proxy serves something else than the signed index names; name another mirror with --mirror"
     } else if has(|f| matches!(f, Failure::Status(s) if *s == StatusCode::NOT_FOUND)) {
         "the mirror has moved on or lacks the suite; try again later, or name another one with --mirror"
+    } else if has(|f| matches!(f, Failure::Transport(e) if with_causes(e).contains("certificate"))) {
+        "this machine's CA certificates are missing or do not know the server (SSL_CERT_FILE); an http:// mirror does \
+         as well, since every file is checked against Debian's signature"
     } else {
         "check the network and http_proxy, or name another mirror with --mirror; --offline uses the cache alone"
     }
@@ -319,7 +327,7 @@ impl<'a> Fetcher<'a> {
                 if let Some(value) = if_modified_since {
                     request = request.header(header::IF_MODIFIED_SINCE, value);
                 }
-                let response = request.send().map_err(Failure::Transport)?;
+                let response = request.send().map_err(transport)?;
                 if response.status() == StatusCode::NOT_MODIFIED && if_modified_since.is_some() {
                     return Ok(Fresh::Unchanged);
                 }
@@ -407,7 +415,7 @@ fn download(
     }
     let response = match request.send() {
         Ok(response) => response,
-        Err(error) => return Ok(Err(Failure::Transport(error))),
+        Err(error) => return Ok(Err(transport(error))),
     };
     match response.status() {
         StatusCode::PARTIAL_CONTENT if resume && range_start(&response) == Some(hasher.length) => {}

@@ -211,6 +211,11 @@ impl Index {
         self.rows.is_empty()
     }
 
+    /// Every package of every suite, read in full, by name. Slow next to asking for names: for checks and searches.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Package, IndexError>> + use<'_> {
+        (0..self.rows.len()).filter_map(|i| u32::try_from(i).ok()).map(|i| self.package(PackageId(i)))
+    }
+
     /// Names of the suites, in the order of the files, each once.
     pub fn suites(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.files.iter().map(|file| &*file.suite).collect();

@@ -155,6 +155,7 @@ impl Unpacked {
     pub fn create(cache: &Cache, package: &Arc<Package>, deb: &Path) -> Result<Self, UnpackError> {
         let folder = cache.unpacked_path(package.sha256);
         let temporary = temporary_beside(&folder);
+        remove_leftovers(&folder);
         let result = unpack_into(deb, &temporary).and_then(|stored| {
             match fs::rename(&temporary, &folder) {
                 // Another build was faster: its folder is as good.
@@ -255,6 +256,19 @@ impl Unpacked {
                 }
             },
         )
+    }
+}
+
+/// Removes what builds that were killed left of this package, a day later: younger folders may be in use. Nothing
+/// depends on it, so errors do not matter.
+fn remove_leftovers(folder: &Path) {
+    let prefix = format!("{}.tmp-", folder.file_name().unwrap_or_default().to_string_lossy());
+    for entry in folder.parent().map(fs::read_dir).into_iter().flatten().flatten().flatten() {
+        let age = entry.metadata().and_then(|m| m.modified()).map(|t| t.elapsed().unwrap_or_default());
+        let old = age.is_ok_and(|age| age.as_secs() > 86_400);
+        if old && entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

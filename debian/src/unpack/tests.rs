@@ -149,3 +149,17 @@ fn two_builds_that_unpack_at_once_both_succeed() {
         }
     });
 }
+
+#[test]
+fn what_a_killed_build_left_is_removed_a_day_later() {
+    let fixture = Fixture::new(&sample());
+    let folder = fixture.cache.unpacked_path(fixture.package.sha256);
+    let left = |n: u32| folder.with_file_name(format!("{}.tmp-{n}-0", fixture.package.sha256));
+    for (n, days) in [(1, 2), (2, 0)] {
+        fs::create_dir_all(left(n)).unwrap();
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400);
+        File::open(left(n)).unwrap().set_modified(time).unwrap();
+    }
+    fixture.create().unwrap();
+    assert!(!left(1).exists() && left(2).exists() && folder.exists());
+}
