@@ -47,10 +47,8 @@ impl Device for Memory {
 
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> Result<(), Broken> {
         let end = offset + buffer.len() as u64;
-        assert!(
-            offset % u64::from(self.block_size) == 0 && end % u64::from(self.block_size) == 0,
-            "whole blocks"
-        );
+        let block = u64::from(self.block_size);
+        assert!(offset.is_multiple_of(block) && end.is_multiple_of(block), "whole blocks");
         if self.unreadable.as_ref().is_some_and(|bad| offset < bad.end && end > bad.start) {
             return Err(Broken);
         }
@@ -59,7 +57,7 @@ impl Device for Memory {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> Result<(), Broken> {
-        assert!(data.len() as u64 % u64::from(self.block_size) == 0, "whole blocks");
+        assert!((data.len() as u64).is_multiple_of(u64::from(self.block_size)), "whole blocks");
         if self.refuses_writes {
             return Err(Broken);
         }
