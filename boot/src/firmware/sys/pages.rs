@@ -7,7 +7,7 @@ use uefi::boot::{AllocateType, MemoryType, PAGE_SIZE};
 
 use crate::firmware::Failure;
 
-/// Whole pages, zeroed; freed when dropped.
+/// Whole pages, with whatever the firmware left in them; freed when dropped.
 pub struct Pages {
     start: NonNull<u8>,
     count: usize,
@@ -18,15 +18,14 @@ impl Pages {
     pub fn allocate(bytes: usize) -> Result<Self, Failure> {
         let count = bytes.div_ceil(PAGE_SIZE).max(1);
         let start = uefi::boot::allocate_pages(AllocateType::AnyPages, MemoryType::LOADER_DATA, count)?;
-        // SAFETY: the firmware just gave us these pages for our own use.
-        unsafe { start.write_bytes(0, count * PAGE_SIZE) };
         Ok(Self { start, count })
     }
 }
 
 impl AsRef<[u8]> for Pages {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: the pages are ours, initialised, and live as long as `self`, which is borrowed.
+        // SAFETY: the pages are ours and live as long as `self`, which is borrowed. They hold bytes that the firmware, code
+        // outside Rust, left there: some value each. Zeroing them first would cost a tenth of the loader's time.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.count * PAGE_SIZE) }
     }
 }
