@@ -10,7 +10,9 @@
 )]
 
 pub mod build;
+pub mod cli;
 pub mod cpio;
+pub mod direct;
 pub mod disk;
 pub mod erofs;
 pub mod esp;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `ferrite` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    builder::cli::main()
+}

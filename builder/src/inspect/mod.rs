@@ -125,7 +125,7 @@ fn extent(entry: &Entry, block_bytes: u64) -> Extent {
 fn read_table(file: &File, bytes: u64) -> Option<Loaded> {
     let read = |block_size: u32| {
         let geometry = Geometry { block_size, blocks: bytes / u64::from(block_size) };
-        Loaded::read(&mut ReadOnly { file, geometry }, None)
+        Loaded::read(&mut ImageDevice { file, geometry }, None)
     };
     let loaded = [read(512), read(4096)];
     let valid = loaded.iter().position(|loaded| loaded.current().is_some());
@@ -150,13 +150,26 @@ fn has_footer(file: &File, bytes: u64) -> bool {
     file.read_exact_at(&mut block, at).is_ok() && block.starts_with(b"FERRSLOT")
 }
 
-/// A file as `slots` reads it.
-struct ReadOnly<'a> {
+/// An image file as `slots` reads it; it refuses writes.
+#[derive(Debug)]
+pub struct ImageDevice<'a> {
     file: &'a File,
     geometry: Geometry,
 }
 
-impl Device for ReadOnly<'_> {
+impl<'a> ImageDevice<'a> {
+    /// The file as a disk with blocks of 512 bytes.
+    ///
+    /// # Errors
+    /// Its size cannot be read.
+    pub fn new(file: &'a File) -> io::Result<Self> {
+        let block_size = 512;
+        let blocks = file.metadata()?.len() / u64::from(block_size);
+        Ok(Self { file, geometry: Geometry { block_size, blocks } })
+    }
+}
+
+impl Device for ImageDevice<'_> {
     type Error = io::Error;
 
     fn geometry(&self) -> Geometry {

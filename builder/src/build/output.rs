@@ -1,0 +1,81 @@
+//! Files that appear under their final names only when they are whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file under construction; deleted unless it is [`Output::publish`]ed.
+#[derive(Debug)]
+pub struct Output {
+    temporary: PathBuf,
+    last: PathBuf,
+    published: bool,
+}
+
+impl Output {
+    /// A file that will be `path`; it is built in the same folder, under a name of this process.
+    pub fn new(path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
+        Self { temporary, last: path.to_owned(), published: false }
+    }
+
+    /// Where to build it.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Creates the file, empty, to read and write.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn create(&self) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.temporary)
+    }
+
+    /// Gives the finished file its name, replacing what had it.
+    ///
+    /// # Errors
+    /// The system's; the file is deleted then.
+    pub fn publish(mut self) -> io::Result<PathBuf> {
+        fs::rename(&self.temporary, &self.last)?;
+        self.published = true;
+        Ok(self.last.clone())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if !self.published {
+            // Nothing can be done about a file that cannot be deleted, and the error that led here is the one to show.
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_finished_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.raw");
+        fs::write(&path, "old").unwrap();
+        let output = Output::new(&path);
+        fs::write(output.temporary(), "half").unwrap();
+        drop(output);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_finished_file_takes_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.raw");
+        let output = Output::new(&path);
+        fs::write(output.temporary(), "new").unwrap();
+        output.publish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+    }
+}

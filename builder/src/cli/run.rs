@@ -1,0 +1,225 @@
+//! `ferrite run`: an image in a virtual machine, with the user on its console.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, bail};
+use debian::mirrors::MirrorSet;
+use debian::progress::Progress;
+use image_config::recipe::Recipe;
+use qemu::toolbox::Toolbox;
+use qemu::{AccelChoice, Disk, Emulator, Notice, Serial, VmSpec};
+use serde::{Deserialize, Serialize};
+
+use super::args::{AccelChoice as AccelArg, RunArgs};
+use super::progress::Terminal;
+use super::{build_image, out_folder, recipe_path};
+use crate::build::{self, Manifest};
+use crate::{direct, guest, sshkey};
+
+/// Who is logged in on the console, and whose keys are installed.
+const USER: &str = "core";
+const GIB: u64 = 1 << 30;
+/// The guest's ssh port, and where it is tried first on the host.
+const SSH: (u16, u16) = (2222, 22);
+
+/// What belongs to one image's machine, beside the image.
+struct Machine {
+    image: PathBuf,
+    overlay: PathBuf,
+    variables: PathBuf,
+    /// Which image the overlay lies over.
+    record: PathBuf,
+}
+
+/// Tells two images under one name apart: an overlay over another image is garbage.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Underlay {
+    bytes: u64,
+    modified: Option<u64>,
+}
+
+/// Runs the command until the machine or the user ends it.
+///
+/// # Errors
+/// The image cannot be built or found, or the emulator cannot be had or started.
+pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    let terminal = Arc::new(Terminal::new());
+    let image = match &args.image {
+        Some(image) => image.clone(),
+        None => current_image(args)?,
+    };
+    let emulator = if args.system_qemu { Emulator::system(Notice::stderr())? } else { toolbox(args, &terminal).emulator()? };
+    terminal.finish();
+    let machine = Machine::beside(&image);
+    if !args.ephemeral {
+        machine.prepare(args.reset, &terminal)?;
+    }
+    let spec = machine.spec(args, &terminal)?;
+    let mut vm = emulator.start(&spec, Serial::Interactive)?;
+    if let Some(port) = vm.forwarded(SSH.1) {
+        let (key, _) = sshkey::ensure(&key_folder(&image))?;
+        terminal.say(&format!("ssh -p {port} -i {} {USER}@127.0.0.1", key.display()));
+    }
+    terminal.say("Ctrl-A X ends the machine at once, `sudo poweroff` in it shuts it down");
+    let status = vm.wait_exit(std::time::Duration::MAX)?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The fetched emulator, from the mirrors that were asked for.
+fn toolbox(args: &RunArgs, terminal: &Arc<Terminal>) -> Toolbox {
+    let usual = Toolbox::of_user();
+    let mirrors = MirrorSet::named(&args.build.mirror).unwrap_or_else(|| usual.mirrors.clone());
+    Toolbox { mirrors, offline: args.build.offline, progress: Arc::clone(terminal) as Arc<dyn Progress>, ..usual }
+}
+
+/// The recipe's image, built when there is none or when what it is made of has changed.
+fn current_image(args: &RunArgs) -> Result<PathBuf> {
+    let recipe_file = recipe_path(args.build.recipe.as_deref())?;
+    let out = out_folder(args.build.out.as_deref())?;
+    let mut recipe = Recipe::load(&recipe_file)?;
+    if let Some(version) = &args.build.version {
+        recipe.version = build::parse_version(version)?;
+    }
+    let image = out.join(format!("{}.raw", recipe.file_stem()));
+    if is_current(&image, &recipe)? {
+        return Ok(image);
+    }
+    Ok(build_image(&args.build)?.image)
+}
+
+/// Whether an image is there and younger than everything that it is made of on this machine: recipe, its files, and
+/// the sources of the guest programs. (What Debian's mirrors hold by now does not matter.)
+fn is_current(image: &Path, recipe: &Recipe) -> Result<bool> {
+    let Ok(built) = fs::metadata(image).and_then(|metadata| metadata.modified()) else { return Ok(false) };
+    let manifest = Manifest::load(&build::manifest_path(image));
+    let same_recipe = manifest.is_ok_and(|manifest| manifest.inputs == build::inputs_digest(recipe));
+    Ok(same_recipe && newest_source(&guest::source_folder()?) <= built)
+}
+
+/// The latest change in the folders of the guest programs.
+fn newest_source(source: &Path) -> SystemTime {
+    let mut newest = SystemTime::UNIX_EPOCH;
+    let mut todo: Vec<_> = ["boot", "init", "slots", "image-config", "Cargo.lock"].iter().map(|name| source.join(name)).collect();
+    while let Some(path) = todo.pop() {
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        if metadata.is_dir() {
+            todo.extend(fs::read_dir(&path).into_iter().flatten().filter_map(|entry| entry.ok().map(|entry| entry.path())));
+        } else if let Ok(modified) = metadata.modified() {
+            newest = newest.max(modified);
+        }
+    }
+    newest
+}
+
+fn key_folder(image: &Path) -> PathBuf {
+    image.parent().unwrap_or(Path::new(".")).join("ssh")
+}
+
+impl Machine {
+    fn beside(image: &Path) -> Self {
+        let with = |suffix: &str| {
+            let mut name = image.file_name().unwrap_or_default().to_owned();
+            name.push(suffix);
+            image.with_file_name(name)
+        };
+        Self {
+            image: image.to_owned(),
+            overlay: with(".disk.qcow2"),
+            variables: with(".vars.fd"),
+            record: with(".disk.json"),
+        }
+    }
+
+    /// Makes sure that the overlay, if there is one, lies over this very image.
+    fn prepare(&self, reset: bool, terminal: &Terminal) -> Result<()> {
+        let metadata = fs::metadata(&self.image).with_context(|| format!("cannot open the image {}", self.image.display()))?;
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let underlay = Underlay { bytes: metadata.len(), modified: modified.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)) };
+        let recorded = fs::read(&self.record).ok().and_then(|bytes| serde_json::from_slice::<Underlay>(&bytes).ok());
+        if self.overlay.exists() && (reset || recorded.as_ref() != Some(&underlay)) {
+            if !reset {
+                terminal.say("the image was built anew: the machine's disk starts from it, what the last one wrote is gone");
+            }
+            for path in [&self.overlay, &self.variables] {
+                match fs::remove_file(path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(error).with_context(|| format!("cannot remove {}", path.display()));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let mut file = File::create(&self.record).with_context(|| format!("cannot write {}", self.record.display()))?;
+        file.write_all(&serde_json::to_vec(&underlay)?)?;
+        Ok(())
+    }
+
+    fn spec(&self, args: &RunArgs, terminal: &Terminal) -> Result<VmSpec> {
+        let name = self.image.file_stem().map_or_else(|| "ferrite".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let size = u64::from(args.disk_size) * GIB;
+        let disk = Disk::raw(&self.image);
+        let disk = if args.ephemeral { disk.ephemeral(size) } else { disk.overlay(&self.overlay, size) };
+        let (_, public_key) = sshkey::ensure(&key_folder(&self.image)).context("cannot make an ssh key for the machine")?;
+        let spec = VmSpec::new(name, args.memory, args.smp)
+            .disk(disk)
+            .user_net(forwards(&args.ports, terminal)?)
+            .fw_cfg("opt/ferrite/console-login", USER)
+            .fw_cfg("opt/ferrite/ssh-authorized-keys", format!("{public_key}{}", own_keys()))
+            .accel(match args.accel {
+                AccelArg::Auto => AccelChoice::Auto,
+                AccelArg::Kvm => AccelChoice::Kvm,
+                AccelArg::Tcg => AccelChoice::Tcg,
+            });
+        Ok(if args.direct {
+            let files = direct::extract(&self.image)?;
+            spec.direct(files.kernel, Some(&files.initramfs), files.command_line)
+        } else if args.ephemeral {
+            spec.firmware()
+        } else {
+            spec.firmware_with_vars(&self.variables)
+        })
+    }
+}
+
+/// The ports to forward: those asked for, and ssh on 2222 or, when that is taken, on a free one.
+fn forwards(asked: &[(u16, u16)], terminal: &Terminal) -> Result<Vec<(u16, u16)>> {
+    for (index, (host, _)) in asked.iter().enumerate() {
+        if asked.iter().take(index).any(|(other, _)| other == host) {
+            bail!("port {host} of this machine is to be forwarded twice");
+        }
+        if !is_free(*host) {
+            bail!("port {host} of this machine is in use; choose another with --port HOST:GUEST");
+        }
+    }
+    let mut forwards = asked.to_vec();
+    if !asked.iter().any(|(_, guest)| *guest == SSH.1) {
+        let host = if is_free(SSH.0) { SSH.0 } else { 0 };
+        if host == 0 {
+            terminal.say(&format!("port {} is in use, ssh gets another one", SSH.0));
+        }
+        forwards.push((host, SSH.1));
+    }
+    Ok(forwards)
+}
+
+fn is_free(port: u16) -> bool {
+    std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
+}
+
+/// The user's own public keys, so that plain `ssh -p` works for those who have some.
+fn own_keys() -> String {
+    let Some(home) = std::env::var_os("HOME") else { return String::new() };
+    let mut keys = String::new();
+    for name in ["id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub"] {
+        if let Ok(key) = fs::read_to_string(Path::new(&home).join(".ssh").join(name)) {
+            keys.push_str(key.trim_end());
+            keys.push('\n');
+        }
+    }
+    keys
+}

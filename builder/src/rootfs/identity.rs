@@ -1,0 +1,68 @@
+//! Whom the image says it is, and the programs of Ferrite in it.
+
+use std::fs;
+use std::path::Path;
+
+use image_config::recipe::Recipe;
+
+use super::RootfsError;
+use super::staging::{Staging, StagingError};
+
+/// Where the multi-call binary lives in the image.
+const INIT: &str = "usr/lib/ferrite/init";
+/// Programs that are links to it.
+const LINKS: [&str; 7] = [
+    "usr/bin/systemctl",
+    "usr/sbin/init",
+    "usr/sbin/poweroff",
+    "usr/sbin/reboot",
+    "usr/sbin/halt",
+    "usr/sbin/shutdown",
+    "usr/lib/systemd/systemd",
+];
+
+/// Writes os-release, the host name and the issue; they are the recipe's, whatever base-files says.
+///
+/// # Errors
+/// A path is taken by something else than base-files' own.
+pub fn write(staging: &mut Staging, recipe: &Recipe) -> Result<(), StagingError> {
+    let (name, version) = (recipe.name.as_str(), recipe.version.as_str());
+    let text = format!(
+        "NAME=\"Ferrite\"\nPRETTY_NAME=\"Ferrite {name} {version}\"\nID=ferrite\nID_LIKE=debian\nVERSION=\"{version}\"\n\
+         VERSION_ID=\"{version}\"\nIMAGE_ID=\"{name}\"\nIMAGE_VERSION=\"{version}\"\nARCHITECTURE=\"{}\"\n",
+        recipe.architecture.name().replace('_', "-"),
+    );
+    for path in ["usr/lib/os-release", "etc/os-release", "etc/issue", "etc/issue.net", "etc/hostname"] {
+        staging.tree_mut().remove(path.as_bytes());
+    }
+    staging.own_file("usr/lib/os-release", text.into_bytes(), 0o644)?;
+    staging.own_link("etc/os-release", "../usr/lib/os-release")?;
+    staging.own_file("etc/issue", format!("Ferrite {name} {version} \\n \\l\n").into_bytes(), 0o644)?;
+    staging.own_file("etc/hostname", format!("{name}\n").into_bytes(), 0o644)
+}
+
+/// Puts PID 1 with its other names, and Ferrite's units, into the tree.
+///
+/// # Errors
+/// They cannot be read from this machine, or a path is taken.
+pub fn install_programs(staging: &mut Staging, init: &Path, units: &Path) -> Result<(), RootfsError> {
+    let read = |file: &Path| {
+        fs::read(file).map_err(|source| StagingError::HostFile { path: format!("/{INIT}"), file: file.to_owned(), source })
+    };
+    staging.own_file(INIT, read(init)?, 0o755)?;
+    for link in LINKS {
+        staging.own_link_if_absent(link, &format!("/{INIT}"))?;
+    }
+    let listing = fs::read_dir(units).map_err(|source| StagingError::HostFile {
+        path: "/usr/lib/systemd/system".to_owned(),
+        file: units.to_owned(),
+        source,
+    })?;
+    let mut files: Vec<_> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.is_file()) {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        staging.own_file(&format!("usr/lib/systemd/system/{name}"), read(file)?, 0o644)?;
+    }
+    Ok(())
+}

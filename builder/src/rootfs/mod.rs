@@ -1,0 +1,104 @@
+//! The files of an image: packages, what their scripts would have done, Ferrite's own programs, the recipe's wishes.
+
+mod accounts;
+mod alternatives;
+mod effects;
+mod identity;
+mod kernel;
+mod layout;
+mod pam;
+mod recipe_files;
+mod staging;
+mod units;
+
+use std::path::Path;
+
+use debian::unpack::Unpacked;
+use image_config::recipe::Recipe;
+
+pub use self::accounts::{AccountError, Accounts};
+pub use self::kernel::{KernelError, KernelParts};
+pub use self::staging::StagingError;
+use self::staging::Staging;
+use crate::guest::GuestPrograms;
+use crate::tree::Tree;
+
+/// Why the files could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum RootfsError {
+    /// Two things collide, or something cannot be read.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// The kernel, its modules or the initramfs.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The recipe enables a unit that the image does not have.
+    #[error("the recipe names unit {unit}, which no package of the image ships (is its package missing?)")]
+    NoUnit {
+        /// The unit.
+        unit: String,
+    },
+    /// The accounts of a Debian system are missing.
+    #[error("no package brings /usr/share/base-passwd/{file}: add base-passwd to the recipe's packages")]
+    NoMasters {
+        /// The missing file.
+        file: &'static str,
+    },
+}
+
+/// The files of a slot.
+#[derive(Debug)]
+pub struct Rootfs {
+    /// Root is `/usr`.
+    pub usr: Tree,
+    /// The kernel and its initramfs.
+    pub kernel: KernelParts,
+    /// What whoever builds should know.
+    pub notes: Vec<String>,
+}
+
+/// Time of the youngest file of all packages, Unix seconds: the same for the same packages, whoever builds when.
+pub fn youngest(packages: &[Unpacked]) -> u64 {
+    packages.iter().flat_map(|package| &package.entries).map(|entry| entry.mtime).max().unwrap_or(0)
+}
+
+/// Puts the files together. `units` is the folder of Ferrite's own units on this machine.
+///
+/// # Errors
+/// [`RootfsError`]; each names the path and who brought it.
+pub fn assemble(
+    recipe: &Recipe,
+    packages: &[Unpacked],
+    programs: &GuestPrograms,
+    units_folder: &Path,
+    build_time: u64,
+) -> Result<Rootfs, RootfsError> {
+    let replace = recipe.replace.iter().map(|path| path.to_string().into_bytes());
+    let mut staging = Staging::new(build_time, replace);
+    for package in packages {
+        staging.add_package(package)?;
+    }
+    let mut accounts = masters(&staging)?;
+    identity::write(&mut staging, recipe)?;
+    identity::install_programs(&mut staging, &programs.init, units_folder)?;
+    effects::apply(&mut staging, &mut accounts)?;
+    recipe_files::add_accounts(&mut staging, &mut accounts, recipe).map_err(StagingError::from)?;
+    recipe_files::add_files(&mut staging, &accounts, recipe)?;
+    effects::write_accounts(&mut staging, &accounts)?;
+    units::enable(&mut staging, &recipe.units)?;
+    effects::shell_link(&mut staging)?;
+    let boot = staging.tree_mut().remove(b"boot");
+    staging.tree_mut().drop_if(&|path| recipe.drop.drops(&String::from_utf8_lossy(path)));
+    let mut split = layout::split(staging, boot)?;
+    let kernel = kernel::prepare(recipe, &mut split.usr, &split.boot, &programs.init, build_time)?;
+    Ok(Rootfs { usr: split.usr, kernel, notes: split.notes })
+}
+
+fn masters(staging: &Staging) -> Result<Accounts, RootfsError> {
+    let read = |file: &'static str| {
+        let text = staging.text(format!("usr/share/base-passwd/{file}").as_bytes())?;
+        text.ok_or(RootfsError::NoMasters { file })
+    };
+    let accounts = Accounts::from_masters(&read("passwd.master")?, &read("group.master")?);
+    Ok(accounts.map_err(StagingError::from)?)
+}
