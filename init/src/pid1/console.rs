@@ -34,6 +34,11 @@ impl Console {
         }
     }
 
+    /// Keeps good news to itself, or no longer: while somebody may be typing at a prompt they are in the way.
+    pub fn set_quiet(&mut self, quiet: bool) {
+        self.quiet = quiet;
+    }
+
     /// Bad news.
     pub fn bad(&mut self, text: impl Display) {
         self.line(format_args!("[FAILED] {text}"));

@@ -272,6 +272,9 @@ impl Shell {
                 if is_service && self.stage == Stage::Starting && !restarted {
                     self.console.good(format_args!("{word} {description}"));
                 }
+                if name.contains("getty@") || name.starts_with("rescue.") || name.starts_with("emergency.") {
+                    self.console.set_quiet(true);
+                }
                 self.log_unit(Some(unit), Level::Info, &format!("{} {description}", word.to_lowercase()));
             }
             (JobKind::Stop, JobResult::Done) => {

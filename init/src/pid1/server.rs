@@ -271,7 +271,7 @@ impl Shell {
             self.stage = Stage::Up;
             let state = views::state(self);
             let seconds = now().0 as f64 / 1e6;
-            self.console.note(format_args!("Startup finished, {state}, {seconds:.2} s after the kernel"));
+            self.console.good(format_args!("Startup finished, {state}, {seconds:.2} s after the kernel"));
             self.say(Level::Info, &format!("startup finished, {state}"));
         }
     }

@@ -294,6 +294,7 @@ impl Shell {
         if self.stage != Stage::Stopping {
             self.stage = Stage::Stopping;
             self.health.begin_shutdown(now());
+            self.console.set_quiet(false);
             self.console.note("Shutting down");
         }
     }

@@ -1,0 +1,201 @@
+//! The supervisor's shell as an ordinary process on the host: real processes, real sockets, no cgroups.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics is a test that fails")]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use init::control::{Client, JobRequest, Method, UnitView};
+
+/// Long enough for a loaded machine, short enough to notice a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Machine {
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Machine {
+    fn start(units: &[(&str, &str)]) -> Machine {
+        let folder = tempfile::tempdir().unwrap();
+        let unit_folder = folder.path().join("units");
+        fs::create_dir(&unit_folder).unwrap();
+        let targets = [
+            ("sysinit.target", ""),
+            ("basic.target", ""),
+            ("shutdown.target", "[Unit]\nDefaultDependencies=no\n"),
+            ("poweroff.target", "[Unit]\nDefaultDependencies=no\nRequires=shutdown.target\nAfter=shutdown.target\n"),
+        ];
+        for (name, text) in targets.iter().chain(units) {
+            let text = text.replace("DIR", folder.path().to_str().unwrap());
+            fs::write(unit_folder.join(name), format!("{text}\n")).unwrap();
+        }
+        let process = Command::new(env!("CARGO_BIN_EXE_init"))
+            .args(["supervise", "--units", unit_folder.to_str().unwrap(), "--run"])
+            .args([folder.path().join("run").to_str().unwrap(), "--start", "default.target"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let machine = Machine { folder, process };
+        wait_for("the control socket", || machine.client().is_some());
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn client(&self) -> Option<Client> {
+        Client::connect_to(&self.path("run/control")).ok()
+    }
+
+    fn view(&self, unit: &str) -> UnitView {
+        let answer = self.client().unwrap().call(Method::Show { unit: unit.to_owned() }).unwrap();
+        answer.units.into_iter().next().unwrap()
+    }
+
+    fn job(&self, verb: &str, unit: &str) -> String {
+        let request = JobRequest { unit: unit.to_owned(), verb: verb.to_owned(), mode: "replace".to_owned(), wait: true };
+        self.client().unwrap().call(Method::Job(request)).unwrap().result.unwrap()
+    }
+
+    /// Takes it down in order and waits for its end.
+    fn power_off(mut self) {
+        let request = JobRequest {
+            unit: "poweroff.target".to_owned(),
+            verb: "start".to_owned(),
+            mode: "replace-irreversibly".to_owned(),
+            wait: false,
+        };
+        self.client().unwrap().call(Method::Job(request)).unwrap();
+        wait_for("the end", || self.process.try_wait().unwrap().is_some());
+        assert!(self.process.wait().unwrap().success());
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Already gone after an orderly end.
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+#[test]
+fn units_start_in_order_and_stop_in_reverse() {
+    let machine = Machine::start(&[
+        ("default.target", "[Unit]\nWants=b.service a.service"),
+        (
+            "a.service",
+            "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'sleep 0.2; echo a >> DIR/trace'\n\
+             ExecStop=/bin/sh -c 'echo stop-a >> DIR/trace'",
+        ),
+        (
+            "b.service",
+            "[Unit]\nRequires=a.service\nAfter=a.service\n[Service]\nExecStart=/bin/sh -c 'echo b >> DIR/trace; exec sleep 100'\n\
+             ExecStopPost=/bin/sh -c 'echo stop-b $SERVICE_RESULT >> DIR/trace'",
+        ),
+    ]);
+    let trace = machine.path("trace");
+    wait_for("b", || read(&trace).contains('b'));
+    assert_eq!(machine.view("b.service").sub, "running");
+    let folder = machine.folder.path().to_owned();
+    let copy = folder.join("trace");
+    assert_eq!(read(&copy), "a\nb\n");
+    let kept = tempfile::NamedTempFile::new().unwrap();
+    wait_for("the stop", || {
+        if machine.view("a.service").active == "active" {
+            assert_eq!(machine.job("stop", "a.service"), "done");
+        }
+        fs::write(kept.path(), read(&copy)).unwrap();
+        read(kept.path()).contains("stop-a")
+    });
+    assert_eq!(read(kept.path()), "a\nb\nstop-b success\nstop-a\n");
+    machine.power_off();
+}
+
+#[test]
+fn a_crashing_service_is_restarted_until_its_limit() {
+    let machine = Machine::start(&[
+        ("default.target", "[Unit]\nWants=c.service"),
+        (
+            "c.service",
+            "[Unit]\nStartLimitBurst=3\n[Service]\nExecStart=/bin/sh -c 'echo x >> DIR/count; kill -SEGV $$$$'\n\
+             Restart=on-failure\nRestartSec=10ms",
+        ),
+    ]);
+    wait_for("the limit", || machine.view("c.service").active == "failed");
+    assert_eq!(machine.view("c.service").result, "start-limit-hit");
+    assert_eq!(read(&machine.path("count")).lines().count(), 3);
+    machine.power_off();
+}
+
+#[test]
+fn a_process_that_ignores_sigterm_does_not_hold_the_shutdown_up() {
+    let machine = Machine::start(&[
+        ("default.target", "[Unit]\nWants=d.service"),
+        (
+            "d.service",
+            "[Service]\nTimeoutStopSec=500ms\nExecStart=/bin/sh -c 'trap \"\" TERM; echo up > DIR/up; while :; do sleep 0.05; done'",
+        ),
+    ]);
+    wait_for("d", || machine.path("up").exists());
+    let begin = Instant::now();
+    machine.power_off();
+    assert!(begin.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn failures_are_told_with_their_reason() {
+    let machine = Machine::start(&[
+        ("default.target", "[Unit]"),
+        ("none.service", "[Service]\nType=exec\nExecStart=/no/such/program"),
+        ("user.service", "[Service]\nType=exec\nUser=nobody-has-this-name\nExecStart=/bin/true"),
+        ("env.service", "[Service]\nType=oneshot\nEnvironmentFile=/no/such/file\nExecStart=/bin/true"),
+    ]);
+    for (unit, status) in [("none.service", 203), ("user.service", 217), ("env.service", 219)] {
+        assert_eq!(machine.job("start", unit), "failed", "{unit}");
+        assert_eq!(machine.view(unit).main_exit, Some(("exited".to_owned(), status)), "{unit}");
+    }
+    assert!(machine.view("user.service").reason.contains("nobody-has-this-name"));
+    let error = machine.client().unwrap().call(Method::Job(JobRequest {
+        unit: "gone.service".to_owned(),
+        verb: "start".to_owned(),
+        mode: "replace".to_owned(),
+        wait: true,
+    }));
+    assert_eq!(error.unwrap_err().to_string(), "Unit gone.service not found.");
+    machine.power_off();
+}
+
+#[test]
+fn clients_that_talk_nonsense_or_hang_disturb_nobody() {
+    let machine = Machine::start(&[("default.target", "[Unit]")]);
+    let control = machine.path("run/control");
+    let _hangs = UnixStream::connect(&control).unwrap();
+    let mut nonsense = UnixStream::connect(&control).unwrap();
+    nonsense.write_all(b"\xff\xfe garbage\0{\"method\":\"org.ferrite.Init.Nope\"}\0").unwrap();
+    let mut answer = [0; 64];
+    assert!(nonsense.read(&mut answer).unwrap() > 0);
+    let mut flood = UnixStream::connect(&control).unwrap();
+    let lines = vec![b'x'; 2 << 20];
+    let _cut_off = flood.write_all(&lines);
+    assert_eq!(machine.view("default.target").active, "active");
+    machine.power_off();
+}
