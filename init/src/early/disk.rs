@@ -29,14 +29,14 @@ pub enum DiskError {
         source: io::Error,
     },
     /// SAFETY 6: which one is ours cannot be told.
-    #[error("disks {first} and {second} both have the disk GUID {guid}: remove one of them")]
+    #[error("disks {first} and {second} both have {wanted}: remove one of them")]
     Twins {
         /// Name of the one disk.
         first: String,
         /// Name of the other.
         second: String,
-        /// Their GUID.
-        guid: Guid,
+        /// What both have.
+        wanted: Wanted,
     },
     /// Neither copy of the table is valid.
     #[error("{name}: neither copy of the partition table is valid")]
@@ -221,20 +221,47 @@ pub fn whole_disks() -> Result<Vec<String>, DiskError> {
     Ok(names)
 }
 
-/// The disk whose table carries `guid`; `None` when no disk does (yet). Disks that cannot be read do not count.
+/// How the disk that was booted from is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// By its disk GUID, as the loader found it.
+    Disk(Guid),
+    /// By the PARTUUID of the running slot: without a loader, nobody has read the disk's GUID.
+    Slot(Guid),
+}
+
+impl Wanted {
+    fn fits(self, table: &Table) -> bool {
+        match self {
+            Self::Disk(guid) => table.disk_guid() == guid,
+            Self::Slot(guid) => table.find_unique(guid).is_some(),
+        }
+    }
+}
+
+impl std::fmt::Display for Wanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Disk(guid) => write!(f, "the disk GUID {guid}"),
+            Self::Slot(guid) => write!(f, "the slot {guid}"),
+        }
+    }
+}
+
+/// The disk that is wanted; `None` when it is not there (yet). Disks that cannot be read do not count.
 ///
 /// # Errors
-/// [`DiskError::Twins`] when two do (SAFETY 6).
-pub fn find(guid: Guid) -> Result<Option<Disk>, DiskError> {
+/// [`DiskError::Twins`] when two fit (SAFETY 6).
+pub fn find(wanted: Wanted) -> Result<Option<Disk>, DiskError> {
     let mut found: Option<Disk> = None;
     for name in whole_disks()? {
         let Ok(mut disk) = Disk::open(&name) else { continue };
         let Ok((_, table)) = disk.load() else { continue };
-        if table.disk_guid() != guid {
+        if !wanted.fits(&table) {
             continue;
         }
         if let Some(first) = found {
-            return Err(DiskError::Twins { first: first.name, second: name, guid });
+            return Err(DiskError::Twins { first: first.name, second: name, wanted });
         }
         found = Some(disk);
     }

@@ -27,7 +27,7 @@ use slots::Guid;
 use crate::boot::{clock, marks};
 use cmdline::{CommandLine, Verity};
 use console::{Level, chain, give_up, say};
-use disk::{Disk, DiskError};
+use disk::{Disk, DiskError, Wanted};
 use watchdog::{FD_VARIABLE, Watchdog, feed};
 
 /// The list of modules exists in the initramfs only.
@@ -56,10 +56,10 @@ pub enum EarlyError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// It never came.
-    #[error("no disk has the GUID {guid} after {} seconds; disks: {seen}", limit.as_secs())]
+    #[error("no disk has {wanted} after {} seconds; disks: {seen}", limit.as_secs())]
     NoDisk {
-        /// What the loader booted from.
-        guid: Guid,
+        /// What was booted from.
+        wanted: Wanted,
         /// How long it was waited for.
         limit: Duration,
         /// Names of the disks that are there.
@@ -121,7 +121,8 @@ fn stage() -> Result<std::convert::Infallible, EarlyError> {
     }
     let slot = line.slot.ok_or(EarlyError::Missing("ferrite.slot"))?;
     let verity = line.verity.as_ref().ok_or(EarlyError::Missing("ferrite.verity"))?;
-    let (disk, node) = find_slot(&events, line.disk.ok_or(EarlyError::Missing("ferrite.disk"))?, slot)?;
+    let wanted = line.disk.map_or(Wanted::Slot(slot), Wanted::Disk);
+    let (disk, node) = find_slot(&events, wanted, slot)?;
     note(DISK_NAME, &disk);
     feed(&mut watchdog);
     let root = Path::new(root::SYSROOT);
@@ -135,16 +136,16 @@ fn stage() -> Result<std::convert::Infallible, EarlyError> {
 }
 
 /// Waits for the disk and returns its name and the slot's device.
-fn find_slot(events: &uevent::Uevents, guid: Guid, slot: Guid) -> Result<(String, PathBuf), EarlyError> {
+fn find_slot(events: &uevent::Uevents, wanted: Wanted, slot: Guid) -> Result<(String, PathBuf), EarlyError> {
     let deadline = Instant::now() + DISK_LIMIT;
     let mut disk = loop {
         // Looked for before each wait: the events that count may have come before this call.
-        if let Some(disk) = disk::find(guid)? {
+        if let Some(disk) = disk::find(wanted)? {
             break disk;
         }
         if !events.wait_for_block(deadline).map_err(EarlyError::Uevent)? {
             let seen = disk::whole_disks()?.join(" ");
-            return Err(EarlyError::NoDisk { guid, limit: DISK_LIMIT, seen });
+            return Err(EarlyError::NoDisk { wanted, limit: DISK_LIMIT, seen });
         }
     };
     let number = slot_number(&mut disk, slot)?;
