@@ -12,7 +12,8 @@ use std::process::{Command, ExitCode};
 
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::termios::{
-    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+    ControlModes, InputModes, LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Termios, tcgetattr,
+    tcsetattr,
 };
 
 use crate::boot::marks;
@@ -100,8 +101,10 @@ fn make_sane(settings: &mut Termios) {
         | LocalModes::ECHOCTL
         | LocalModes::ECHOKE
         | LocalModes::IEXTEN;
-    settings.control_modes &= !(ControlModes::CSIZE | ControlModes::PARENB | ControlModes::CSTOPB | ControlModes::CRTSCTS);
-    settings.control_modes |= ControlModes::CS8 | ControlModes::CREAD | ControlModes::CLOCAL | ControlModes::HUPCL;
+    settings.control_modes &=
+        !(ControlModes::CSIZE | ControlModes::PARENB | ControlModes::CSTOPB | ControlModes::CRTSCTS);
+    settings.control_modes |=
+        ControlModes::CS8 | ControlModes::CREAD | ControlModes::CLOCAL | ControlModes::HUPCL;
     let codes = [
         (SpecialCodeIndex::VINTR, 3),
         (SpecialCodeIndex::VQUIT, 28),

@@ -19,7 +19,18 @@ const UNMOUNT_ROUNDS: usize = 8;
 
 /// File systems without a disk behind them, which nobody misses.
 const KERNEL_KINDS: [&str; 12] = [
-    "proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "rootfs", "cgroup2", "securityfs", "efivarfs", "pstore", "bpf",
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "tmpfs",
+    "ramfs",
+    "rootfs",
+    "cgroup2",
+    "securityfs",
+    "efivarfs",
+    "pstore",
+    "bpf",
 ];
 
 /// Ends all processes, unmounts what is on disk and takes the machine down. PID 1 itself runs from `/usr`, which is
@@ -86,7 +97,9 @@ fn unmount_disks() {
                 for point in points.iter().rev().filter(|point| *point != "/usr") {
                     match mount_remount(point.as_str(), MountFlags::RDONLY, c"") {
                         Ok(()) => say(&format!("{point} is in use, made read-only")),
-                        Err(error) => say(&format!("{point} is in use and cannot be made read-only: {error}")),
+                        Err(error) => {
+                            say(&format!("{point} is in use and cannot be made read-only: {error}"))
+                        }
                     }
                 }
             }

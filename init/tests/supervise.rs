@@ -28,7 +28,10 @@ impl Machine {
             ("sysinit.target", ""),
             ("basic.target", ""),
             ("shutdown.target", "[Unit]\nDefaultDependencies=no\n"),
-            ("poweroff.target", "[Unit]\nDefaultDependencies=no\nRequires=shutdown.target\nAfter=shutdown.target\n"),
+            (
+                "poweroff.target",
+                "[Unit]\nDefaultDependencies=no\nRequires=shutdown.target\nAfter=shutdown.target\n",
+            ),
         ];
         for (name, text) in targets.iter().chain(units) {
             let text = text.replace("DIR", folder.path().to_str().unwrap());
@@ -59,7 +62,12 @@ impl Machine {
     }
 
     fn job(&self, verb: &str, unit: &str) -> String {
-        let request = JobRequest { unit: unit.to_owned(), verb: verb.to_owned(), mode: "replace".to_owned(), wait: true };
+        let request = JobRequest {
+            unit: unit.to_owned(),
+            verb: verb.to_owned(),
+            mode: "replace".to_owned(),
+            wait: true,
+        };
         self.client().unwrap().call(Method::Job(request)).unwrap().result.unwrap()
     }
 

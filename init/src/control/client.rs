@@ -63,7 +63,8 @@ impl Client {
                 return Err(ClientError::Connection(io::ErrorKind::UnexpectedEof.into()));
             }
             let messages = frames.push(buffer.get(..count).unwrap_or_default());
-            let messages = messages.ok_or_else(|| ClientError::Connection(io::ErrorKind::InvalidData.into()))?;
+            let messages =
+                messages.ok_or_else(|| ClientError::Connection(io::ErrorKind::InvalidData.into()))?;
             if let Some(message) = messages.first() {
                 let reply: Reply = serde_json::from_slice(message).map_err(ClientError::Answer)?;
                 return match reply.error {

@@ -22,7 +22,8 @@ pub struct User {
 pub fn user(root: &Path, wanted: &str) -> Option<User> {
     let text = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
     let number: Option<u32> = wanted.parse().ok();
-    let found = text.lines().filter_map(parse_user).find(|user| user.name == wanted || Some(user.uid) == number);
+    let found =
+        text.lines().filter_map(parse_user).find(|user| user.name == wanted || Some(user.uid) == number);
     found.or_else(|| {
         number.map(|id| User {
             name: wanted.to_owned(),
@@ -47,7 +48,11 @@ pub fn group(root: &Path, wanted: &str) -> Option<u32> {
 pub fn groups_of(root: &Path, user: &str) -> Vec<u32> {
     let text = fs::read_to_string(root.join("etc/group")).unwrap_or_default();
     let is_member = |members: &str| members.split(',').any(|member| member == user);
-    text.lines().filter_map(parse_group).filter(|(_, _, members)| is_member(members)).map(|(_, gid, _)| gid).collect()
+    text.lines()
+        .filter_map(parse_group)
+        .filter(|(_, _, members)| is_member(members))
+        .map(|(_, gid, _)| gid)
+        .collect()
 }
 
 fn parse_user(line: &str) -> Option<User> {
@@ -78,14 +83,21 @@ mod tests {
     fn users_and_groups_are_found_by_name_and_number() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("etc")).unwrap();
-        fs::write(root.path().join("etc/passwd"), "root:x:0:0:root:/root:/bin/bash\nbroken\netcd:x:101:102::/var/lib/etcd:\n").unwrap();
+        fs::write(
+            root.path().join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/bash\nbroken\netcd:x:101:102::/var/lib/etcd:\n",
+        )
+        .unwrap();
         fs::write(root.path().join("etc/group"), "sudo:x:27:core,etcd\nadm:x:4:core\nx:y\n").unwrap();
         let etcd = user(root.path(), "etcd").unwrap();
         assert_eq!((etcd.uid, etcd.gid, etcd.shell.as_str()), (101, 102, "/bin/sh"));
         assert_eq!(user(root.path(), "101").unwrap().name, "etcd");
         assert_eq!(user(root.path(), "nobody-here"), None);
         assert_eq!(user(root.path(), "7000").unwrap().gid, 7000);
-        assert_eq!((group(root.path(), "sudo"), group(root.path(), "12"), group(root.path(), "y")), (Some(27), Some(12), None));
+        assert_eq!(
+            (group(root.path(), "sudo"), group(root.path(), "12"), group(root.path(), "y")),
+            (Some(27), Some(12), None)
+        );
         assert_eq!(groups_of(root.path(), "core"), [27, 4]);
     }
 }

@@ -120,7 +120,8 @@ mod tests {
 
     #[test]
     fn the_group_is_found_behind_other_attributes() {
-        let group = [attribute(1, b"acpi_mc_group\0"), attribute(ATTR_GROUP_ID, &5_u32.to_ne_bytes())].concat();
+        let group =
+            [attribute(1, b"acpi_mc_group\0"), attribute(ATTR_GROUP_ID, &5_u32.to_ne_bytes())].concat();
         let groups = attribute(ATTR_GROUPS | 0x8000, &attribute(1, &group));
         let answer = [vec![0; HEADERS], attribute(ATTR_FAMILY_NAME, FAMILY), groups].concat();
         assert_eq!(event_group(&answer), Some(5));

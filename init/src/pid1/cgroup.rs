@@ -44,7 +44,9 @@ impl Cgroups {
     pub fn take_over() -> io::Result<Cgroups> {
         let mount = Path::new(MOUNT);
         if !mount.join("cgroup.procs").exists() {
-            let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV | rustix::mount::MountFlags::NOEXEC;
+            let flags = rustix::mount::MountFlags::NOSUID
+                | rustix::mount::MountFlags::NODEV
+                | rustix::mount::MountFlags::NOEXEC;
             rustix::mount::mount("cgroup2", MOUNT, "cgroup2", flags, None)?;
         }
         let own = mount.join("init.scope");
@@ -76,7 +78,8 @@ impl Cgroups {
         if !self.groups.contains_key(&unit) {
             let path = self.slice.join(name);
             create(&path)?;
-            let folder = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let folder =
+                rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             let watch = inotify::add_watch(&self.events, path.join("cgroup.events"), WatchFlags::MODIFY)?;
             self.watches.insert(watch, unit);
             self.groups.insert(unit, Group { path, folder, watch });
@@ -105,7 +108,8 @@ impl Cgroups {
         let mut told: Vec<u32> = Vec::new();
         // A fork bomb could keep this busy for ever; SIGKILL, which needs no list, ends it.
         for _ in 0..4 {
-            let fresh: Vec<u32> = self.processes(unit).into_iter().filter(|pid| !told.contains(pid)).collect();
+            let fresh: Vec<u32> =
+                self.processes(unit).into_iter().filter(|pid| !told.contains(pid)).collect();
             if fresh.is_empty() {
                 break;
             }

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use image_config::unit::value::SEARCH_PATH;
 use image_config::unit::{
-    ExecCommand, ExecContext, Input, Output, Service, ServiceDirectory, WorkingDirectory, parse_environment_file,
+    ExecCommand, ExecContext, Input, Output, Service, ServiceDirectory, WorkingDirectory,
+    parse_environment_file,
 };
 
 use super::accounts::{self, User};
@@ -98,13 +99,15 @@ pub fn prepare(command: &ExecCommand, how: &Circumstances<'_>) -> Result<Plan, P
         || how.service.permissions_start_only && how.phase != Phase::Start;
     let user = match &exec.user {
         Some(name) => Some(
-            accounts::user(how.root, name).ok_or_else(|| PrepareError::new(code::USER, format!("there is no user '{name}'")))?,
+            accounts::user(how.root, name)
+                .ok_or_else(|| PrepareError::new(code::USER, format!("there is no user '{name}'")))?,
         ),
         None => None,
     };
     let group = match &exec.group {
         Some(name) => Some(
-            accounts::group(how.root, name).ok_or_else(|| PrepareError::new(code::GROUP, format!("there is no group '{name}'")))?,
+            accounts::group(how.root, name)
+                .ok_or_else(|| PrepareError::new(code::GROUP, format!("there is no group '{name}'")))?,
         ),
         None => user.as_ref().map(|user| user.gid),
     };
@@ -211,14 +214,23 @@ fn environment(
     for file in &exec.environment_files {
         let found = paths::expand(&file.path);
         if found.is_empty() && !file.optional {
-            return Err(PrepareError::new(code::RESOURCES, format!("environment file {} is missing", file.path)));
+            return Err(PrepareError::new(
+                code::RESOURCES,
+                format!("environment file {} is missing", file.path),
+            ));
         }
         for path in found {
             match fs::read_to_string(&path) {
-                Ok(text) => parse_environment_file(&text).into_iter().for_each(|(name, value)| set(&name, value)),
+                Ok(text) => {
+                    parse_environment_file(&text).into_iter().for_each(|(name, value)| set(&name, value))
+                }
                 Err(_) if file.optional => {}
                 Err(error) => {
-                    return Err(PrepareError::io(code::RESOURCES, format!("cannot read {}", path.display()), error));
+                    return Err(PrepareError::io(
+                        code::RESOURCES,
+                        format!("cannot read {}", path.display()),
+                        error,
+                    ));
                 }
             }
         }
@@ -226,7 +238,9 @@ fn environment(
     for unset in &exec.unset_environment {
         match unset.split_once('=') {
             None => drop(all.remove(unset)),
-            Some((name, value)) if all.get(name).is_some_and(|found| found == value) => drop(all.remove(name)),
+            Some((name, value)) if all.get(name).is_some_and(|found| found == value) => {
+                drop(all.remove(name))
+            }
             Some(_) => {}
         }
     }
@@ -239,7 +253,12 @@ fn uses_terminal(exec: &ExecContext) -> bool {
         || exec.standard_error == Some(Output::Tty)
 }
 
-fn groups(exec: &ExecContext, root: &Path, user: Option<&User>, group: Option<u32>) -> Result<Option<Vec<u32>>, PrepareError> {
+fn groups(
+    exec: &ExecContext,
+    root: &Path,
+    user: Option<&User>,
+    group: Option<u32>,
+) -> Result<Option<Vec<u32>>, PrepareError> {
     if user.is_none() && exec.supplementary_groups.is_empty() && group.is_none() {
         return Ok(None);
     }
@@ -264,7 +283,9 @@ fn limits(exec: &ExecContext) -> Vec<(u32, u64, u64)> {
 fn working_folder(exec: &ExecContext, user: Option<&User>) -> (String, bool) {
     match &exec.working_directory {
         WorkingDirectory::Root => ("/".to_owned(), true),
-        WorkingDirectory::Home { optional } => (user.map_or_else(|| "/root".to_owned(), |user| user.home.clone()), *optional),
+        WorkingDirectory::Home { optional } => {
+            (user.map_or_else(|| "/root".to_owned(), |user| user.home.clone()), *optional)
+        }
         WorkingDirectory::Path { path, optional } => (path.clone(), *optional),
     }
 }
@@ -299,7 +320,12 @@ fn streams(exec: &ExecContext, how: &Circumstances<'_>) -> Result<([OwnedFd; 3],
     Ok(([input, out, err], takes_terminal))
 }
 
-fn output(kind: &Output, how: &Circumstances<'_>, terminal: &str, inherited: &OwnedFd) -> io::Result<OwnedFd> {
+fn output(
+    kind: &Output,
+    how: &Circumstances<'_>,
+    terminal: &str,
+    inherited: &OwnedFd,
+) -> io::Result<OwnedFd> {
     match kind {
         Output::Inherit => inherited.try_clone(),
         Output::Null => open("/dev/null", OpenOptions::new().write(true)),
@@ -328,5 +354,6 @@ fn open(path: &str, options: &mut OpenOptions) -> io::Result<OwnedFd> {
 }
 
 fn c_string(text: String) -> Result<CString, PrepareError> {
-    CString::new(text).map_err(|_| PrepareError::new(code::EXEC, "a NUL byte in the command or its environment"))
+    CString::new(text)
+        .map_err(|_| PrepareError::new(code::EXEC, "a NUL byte in the command or its environment"))
 }

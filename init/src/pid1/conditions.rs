@@ -53,16 +53,21 @@ fn holds(condition: &Condition, facts: &Facts) -> bool {
         ConditionKind::PathIsSocket => fs::metadata(path).is_ok_and(|data| data.file_type().is_socket()),
         ConditionKind::PathIsReadWrite => rustix::fs::access(path, Access::WRITE_OK).is_ok(),
         ConditionKind::PathIsMountPoint => is_mount_point(path),
-        ConditionKind::DirectoryNotEmpty => fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()),
+        ConditionKind::DirectoryNotEmpty => {
+            fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
+        }
         ConditionKind::FileNotEmpty => fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() > 0),
         ConditionKind::FileIsExecutable => {
             fs::metadata(path).is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
         }
         ConditionKind::KernelCommandLine => facts.command_line.split_whitespace().any(|word| {
-            word == argument || !argument.contains('=') && word.split_once('=').is_some_and(|(key, _)| key == argument)
+            word == argument
+                || !argument.contains('=') && word.split_once('=').is_some_and(|(key, _)| key == argument)
         }),
         ConditionKind::KernelVersion => facts.kernel_release.starts_with(argument.trim_matches(['*', '='])),
-        ConditionKind::KernelModuleLoaded => Path::new("/sys/module").join(argument.replace('-', "_")).exists(),
+        ConditionKind::KernelModuleLoaded => {
+            Path::new("/sys/module").join(argument.replace('-', "_")).exists()
+        }
         ConditionKind::FirstBoot => truth(argument) == Some(facts.first_boot),
         ConditionKind::Virtualization => match argument {
             "yes" | "true" | "1" | "vm" => !facts.virtualization.is_empty(),
@@ -80,7 +85,8 @@ fn holds(condition: &Condition, facts: &Facts) -> bool {
         },
         ConditionKind::ControlGroupController => {
             let has = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
-            argument == "v2" || argument.split_whitespace().all(|wanted| has.split_whitespace().any(|one| one == wanted))
+            argument == "v2"
+                || argument.split_whitespace().all(|wanted| has.split_whitespace().any(|one| one == wanted))
         }
         // PID 1 has all capabilities and no security module; nothing here is encrypted or on pressure's account.
         ConditionKind::Capability => true,
@@ -129,7 +135,10 @@ mod tests {
         let facts = Facts { command_line: "quiet ferrite.trial=1".to_owned(), ..Facts::default() };
         let cases = [
             (condition(ConditionKind::PathExists, false, "/proc"), ConditionOutcome::Met),
-            (condition(ConditionKind::PathExists, true, "/proc"), ConditionOutcome::Unmet("ConditionPathExists=!/proc".to_owned())),
+            (
+                condition(ConditionKind::PathExists, true, "/proc"),
+                ConditionOutcome::Unmet("ConditionPathExists=!/proc".to_owned()),
+            ),
             (condition(ConditionKind::KernelCommandLine, false, "ferrite.trial"), ConditionOutcome::Met),
             (condition(ConditionKind::KernelCommandLine, false, "ferrite.trial=1"), ConditionOutcome::Met),
             (condition(ConditionKind::PathIsMountPoint, false, "/proc"), ConditionOutcome::Met),
@@ -139,7 +148,13 @@ mod tests {
             let common = Common { conditions: vec![condition.clone()], ..Common::default() };
             assert_eq!(check(&common, &facts), want, "{condition:?}");
         }
-        let common = Common { asserts: vec![condition(ConditionKind::PathExists, false, "/none")], ..Common::default() };
-        assert_eq!(check(&common, &facts), ConditionOutcome::AssertFailed("AssertPathExists=/none".to_owned()));
+        let common = Common {
+            asserts: vec![condition(ConditionKind::PathExists, false, "/none")],
+            ..Common::default()
+        };
+        assert_eq!(
+            check(&common, &facts),
+            ConditionOutcome::AssertFailed("AssertPathExists=/none".to_owned())
+        );
     }
 }

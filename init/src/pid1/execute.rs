@@ -14,8 +14,8 @@ use super::shell::{Entry, Shell, Source, Stage, now};
 use super::translate;
 use crate::boot::marks;
 use crate::supervisor::{
-    CommandRef, ConditionOutcome, Effect, Event, ExitStatus, JobId, JobKind, JobResult, KillTarget, Level, Monotonic,
-    NotifyAccess, Phase, ProcessId, SubState, UnitId, UnitKind,
+    CommandRef, ConditionOutcome, Effect, Event, ExitStatus, JobId, JobKind, JobResult, KillTarget, Level,
+    Monotonic, NotifyAccess, Phase, ProcessId, SubState, UnitId, UnitKind,
 };
 use crate::sys::{signals, spawn};
 
@@ -34,7 +34,9 @@ impl Shell {
                 };
                 self.events.push_back(Event::Conditions { unit, outcome });
             }
-            Effect::Spawn { unit, process, command, main_pid } => self.spawn(unit, process, command, main_pid),
+            Effect::Spawn { unit, process, command, main_pid } => {
+                self.spawn(unit, process, command, main_pid)
+            }
             Effect::Kill { unit, target, signal } => self.kill(unit, target, signal),
             Effect::KillGroup { unit } => {
                 match &self.cgroups {
@@ -63,14 +65,21 @@ impl Shell {
         }
     }
 
-    fn try_spawn(&mut self, unit: UnitId, process: ProcessId, place: CommandRef, main_pid: Option<u32>) -> Result<u32, (i32, String)> {
+    fn try_spawn(
+        &mut self,
+        unit: UnitId,
+        process: ProcessId,
+        place: CommandRef,
+        main_pid: Option<u32>,
+    ) -> Result<u32, (i32, String)> {
         let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
         let variables = self.variables(unit, place.phase);
         let file = self.units.get(&unit).ok_or((219, "its unit file is gone".to_owned()))?;
         let service = file.service().ok_or((219, "it is no service".to_owned()))?;
         let command = translate::commands(service, place.phase).get(place.index);
         let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
-        let (output, child_output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| (219, error.to_string()))?;
+        let (output, child_output) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| (219, error.to_string()))?;
         rustix::io::ioctl_fionbio(&output, true).map_err(|error| (219, error.to_string()))?;
         let how = Circumstances {
             root: &self.root,
@@ -146,7 +155,10 @@ impl Shell {
 
     /// Without cgroups only the processes that PID 1 has started itself are known.
     fn kill_known(&self, unit: UnitId, signal: i32) {
-        self.processes.values().filter(|entry| entry.unit == unit).for_each(|entry| signals::send(entry.pid, signal));
+        self.processes
+            .values()
+            .filter(|entry| entry.unit == unit)
+            .for_each(|entry| signals::send(entry.pid, signal));
     }
 
     fn tell_if_empty(&mut self, unit: UnitId) {
@@ -174,7 +186,8 @@ impl Shell {
 
     /// Looks for the daemons of forking services: by PID file, else the only process of the unit.
     pub(super) fn look_for_daemons(&mut self) {
-        let units: Vec<(UnitId, Monotonic)> = self.awaited.iter().map(|(unit, until)| (*unit, *until)).collect();
+        let units: Vec<(UnitId, Monotonic)> =
+            self.awaited.iter().map(|(unit, until)| (*unit, *until)).collect();
         for (unit, until) in units {
             let service = self.units.get(&unit).and_then(|file| file.service());
             let pid_file = service.and_then(|service| service.pid_file.clone());
@@ -283,13 +296,21 @@ impl Shell {
                 }
                 self.log_unit(Some(unit), Level::Info, &format!("stopped {description}"));
             }
-            (JobKind::Start, JobResult::Failed | JobResult::Timeout | JobResult::Assert | JobResult::Unsupported) => {
+            (
+                JobKind::Start,
+                JobResult::Failed | JobResult::Timeout | JobResult::Assert | JobResult::Unsupported,
+            ) => {
                 let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
                 self.console.bad(format_args!("{description} ({name}){reason}"));
             }
             (JobKind::Start | JobKind::VerifyActive, JobResult::Dependency) => {
-                self.console.bad(format_args!("{description} ({name}): something that it requires did not start"));
-                self.log_unit(Some(unit), Level::Error, "not started: something that it requires did not start");
+                self.console
+                    .bad(format_args!("{description} ({name}): something that it requires did not start"));
+                self.log_unit(
+                    Some(unit),
+                    Level::Error,
+                    "not started: something that it requires did not start",
+                );
             }
             _ => {}
         }

@@ -49,7 +49,11 @@ enum Main {
 impl Loader {
     /// A loader for the unit folders below `root`.
     pub fn new(root: &Path, system: System) -> Loader {
-        Loader { folders: SEARCH_PATH.iter().map(|folder| root.join(folder)).collect(), system, wants: Vec::new() }
+        Loader {
+            folders: SEARCH_PATH.iter().map(|folder| root.join(folder)).collect(),
+            system,
+            wants: Vec::new(),
+        }
     }
 
     /// A loader for one folder of unit files, for tests on a host.
@@ -75,8 +79,11 @@ impl Loader {
             seen.insert(unit.spec.name.clone());
             seen.extend(unit.spec.aliases.iter().cloned());
             // What merely is ordered with it need not be loaded: an order matters only between units that have jobs.
-            let leads_on = |edge: &Edge| !matches!(edge, Edge::Before | Edge::After | Edge::WantedBy | Edge::RequiredBy);
-            work.extend(unit.spec.relations.iter().filter(|(edge, _)| leads_on(edge)).map(|(_, other)| other.clone()));
+            let leads_on =
+                |edge: &Edge| !matches!(edge, Edge::Before | Edge::After | Edge::WantedBy | Edge::RequiredBy);
+            work.extend(
+                unit.spec.relations.iter().filter(|(edge, _)| leads_on(edge)).map(|(_, other)| other.clone()),
+            );
             if unit.spec.default_dependencies {
                 work.extend(["sysinit.target", "basic.target", "shutdown.target"].map(str::to_owned));
             }
@@ -115,16 +122,23 @@ impl Loader {
             match read_bounded(&file) {
                 Ok(text) => texts.push((shown, text)),
                 Err(error) => {
-                    warnings.push(Warning { path: shown, line: 0, message: format!("cannot be read: {error}") });
+                    warnings.push(Warning {
+                        path: shown,
+                        line: 0,
+                        message: format!("cannot be read: {error}"),
+                    });
                 }
             }
         }
-        let fragments: Vec<(&str, &[u8])> = texts.iter().map(|(path, text)| (path.as_str(), text.as_slice())).collect();
+        let fragments: Vec<(&str, &[u8])> =
+            texts.iter().map(|(path, text)| (path.as_str(), text.as_slice())).collect();
         let (unit, more) = Unit::parse(name, &fragments, &self.system);
         warnings.extend(more);
         let mut spec = translate::unit_spec(&unit);
         spec.aliases = aliases.iter().map(|alias| alias.as_str().to_owned()).collect();
-        for (suffix, edge) in [("wants", Edge::Wants), ("requires", Edge::Requires), ("upholds", Edge::Upholds)] {
+        for (suffix, edge) in
+            [("wants", Edge::Wants), ("requires", Edge::Requires), ("upholds", Edge::Upholds)]
+        {
             spec.relations.extend(self.linked(&names, suffix).into_iter().map(|other| (edge, other)));
         }
         let wanted = self.wants.iter().filter(|(holder, _)| *holder == spec.name);
@@ -144,7 +158,13 @@ impl Loader {
                 Ok(None) => return Main::Found { name, path, aliases },
                 Ok(Some(target)) if target == Path::new("/dev/null") => return Main::Masked,
                 Ok(Some(target)) => match alias_of(&name, &target) {
-                    None => return if path.exists() { Main::Found { name, path, aliases } } else { Main::NotFound },
+                    None => {
+                        return if path.exists() {
+                            Main::Found { name, path, aliases }
+                        } else {
+                            Main::NotFound
+                        };
+                    }
                     Some(next) => {
                         aliases.push(name);
                         name = next;
@@ -176,7 +196,9 @@ impl Loader {
         for holder in drop_in_holders(names) {
             for folder in &self.folders {
                 let entries = read_folder(&folder.join(format!("{holder}.d")));
-                for path in entries.into_iter().filter(|path| path.extension().is_some_and(|end| end == "conf")) {
+                for path in
+                    entries.into_iter().filter(|path| path.extension().is_some_and(|end| end == "conf"))
+                {
                     if let Some(name) = path.file_name() {
                         files.entry(name.to_owned()).or_insert(path);
                     }
@@ -254,7 +276,8 @@ fn is_mask(path: &Path) -> bool {
     if fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null")) {
         return true;
     }
-    fs::metadata(path).is_ok_and(|data| data.file_type().is_char_device() || data.is_file() && data.len() == 0)
+    fs::metadata(path)
+        .is_ok_and(|data| data.file_type().is_char_device() || data.is_file() && data.len() == 0)
 }
 
 fn read_folder(folder: &Path) -> Vec<PathBuf> {
@@ -331,7 +354,10 @@ mod tests {
             .link(&format!("{ETC}/loop.service"), "loop2.service")
             .link(&format!("{ETC}/loop2.service"), "loop.service");
         let loaded = folder.loader().load("sshd.service");
-        assert_eq!((loaded.spec.name.as_str(), loaded.spec.aliases), ("ssh.service", vec!["sshd.service".to_owned()]));
+        assert_eq!(
+            (loaded.spec.name.as_str(), loaded.spec.aliases),
+            ("ssh.service", vec!["sshd.service".to_owned()])
+        );
         assert_eq!(folder.loader().load("off.service").spec.load, LoadState::Masked);
         assert_eq!(folder.loader().load("gone.service").spec.load, LoadState::NotFound);
         assert!(matches!(folder.loader().load("loop.service").spec.load, LoadState::Bad(_)));
@@ -341,8 +367,14 @@ mod tests {
     fn an_instance_comes_from_its_template_with_wants_of_both() {
         let folder = Folder::new();
         folder
-            .write(&format!("{LIB}/serial-getty@.service"), "[Unit]\nDescription=on %I\n[Service]\nExecStart=/bin/g %I\n")
-            .link(&format!("{ETC}/getty.target.wants/serial-getty@ttyS0.service"), "/usr/lib/systemd/system/serial-getty@.service")
+            .write(
+                &format!("{LIB}/serial-getty@.service"),
+                "[Unit]\nDescription=on %I\n[Service]\nExecStart=/bin/g %I\n",
+            )
+            .link(
+                &format!("{ETC}/getty.target.wants/serial-getty@ttyS0.service"),
+                "/usr/lib/systemd/system/serial-getty@.service",
+            )
             .write(&format!("{LIB}/getty.target"), "[Unit]\n");
         let loaded = folder.loader().closure(&["getty.target".to_owned()], &|_| false);
         let found = loaded.iter().find(|loaded| loaded.spec.name == "serial-getty@ttyS0.service").unwrap();

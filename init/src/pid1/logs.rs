@@ -113,7 +113,10 @@ impl LogSink for FileSink {
         let Some(dropped) = self.admit(now, record.source) else { return };
         let stamp = timestamp();
         if dropped > 0 {
-            self.append(&format!("{stamp} warning {}: {dropped} lines dropped, too many at once\n", record.source));
+            self.append(&format!(
+                "{stamp} warning {}: {dropped} lines dropped, too many at once\n",
+                record.source
+            ));
         }
         let level = level_word(record.level);
         let pid = if record.pid == 0 { String::new() } else { format!("[{}]", record.pid) };
@@ -180,7 +183,8 @@ impl LineBuffer {
     pub fn flush(&mut self, mut line: impl FnMut(&str)) {
         if !self.bytes.is_empty() {
             let text = String::from_utf8_lossy(&self.bytes);
-            let text: String = text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+            let text: String =
+                text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
             line(text.trim_end_matches('\u{fffd}'));
             self.bytes.clear();
         }
@@ -212,10 +216,17 @@ mod tests {
         let mut sink = FileSink::new(&path);
         let text = "x".repeat(1000);
         for second in 0..2000 {
-            sink.write(Monotonic::seconds(second), Record { source: "a.service", pid: 7, level: Level::Info, text: &text });
+            sink.write(
+                Monotonic::seconds(second),
+                Record { source: "a.service", pid: 7, level: Level::Info, text: &text },
+            );
         }
-        sink.write(Monotonic::seconds(3000), Record { source: "b.service", pid: 0, level: Level::Error, text: "last" });
-        let size = fs::metadata(&path).unwrap().len() + fs::metadata(path.with_extension("log.1")).unwrap().len();
+        sink.write(
+            Monotonic::seconds(3000),
+            Record { source: "b.service", pid: 0, level: Level::Error, text: "last" },
+        );
+        let size =
+            fs::metadata(&path).unwrap().len() + fs::metadata(path.with_extension("log.1")).unwrap().len();
         assert!(size < 2 * LARGEST_LOG + 4096, "{size}");
         assert!(fs::read_to_string(&path).unwrap().ends_with(" error b.service: last\n"));
     }

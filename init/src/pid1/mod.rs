@@ -12,6 +12,7 @@ mod conditions;
 mod console;
 mod execute;
 mod health;
+mod inputs;
 mod load;
 pub mod logs;
 mod notify;
@@ -51,7 +52,8 @@ const FATAL_PAUSE: Duration = Duration::from_secs(10);
 /// Runs PID 1; does not return on a real machine.
 pub fn run() -> ExitCode {
     // A panic must not end PID 1, and with it the machine, without a word.
-    let trial = fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.split_whitespace().any(|word| word == "ferrite.trial=1"));
+    let trial = fs::read_to_string("/proc/cmdline")
+        .is_ok_and(|line| line.split_whitespace().any(|word| word == "ferrite.trial=1"));
     match catch_unwind(AssertUnwindSafe(supervise)) {
         Ok(Ok(action)) => power::finish(action),
         Ok(Err(error)) => emergency(&format!("PID 1 cannot start: {error}"), trial),
@@ -106,7 +108,8 @@ fn start_default(shell: &mut Shell, command_line: &str) {
         "emergency" => Some("emergency.target"),
         word => word.strip_prefix("systemd.unit="),
     });
-    let candidates = wanted.into_iter().chain([DEFAULT_TARGET, FALLBACK_TARGET, "rescue.target", "emergency.target"]);
+    let candidates =
+        wanted.into_iter().chain([DEFAULT_TARGET, FALLBACK_TARGET, "rescue.target", "emergency.target"]);
     for target in candidates {
         match shell.request(target, JobKind::Start, Mode::Replace) {
             Ok(_) => {
@@ -138,7 +141,9 @@ fn loader(info: &BootInfo) -> Loader {
 fn system(info: &BootInfo) -> System {
     let text = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release"));
     let release = parse_environment_file(&text.unwrap_or_default());
-    let field = |name: &str| release.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default();
+    let field = |name: &str| {
+        release.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone()).unwrap_or_default()
+    };
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     System {
         host_name: info.hostname.clone(),
@@ -198,7 +203,11 @@ pub fn run_unprivileged(arguments: &[String]) -> ExitCode {
         eprintln!("usage: init supervise --units FOLDER --run FOLDER [--start UNIT]");
         return ExitCode::from(2);
     };
-    match supervise_unprivileged(Path::new(&units), Path::new(&run), &option("--start").unwrap_or_else(|| DEFAULT_TARGET.to_owned())) {
+    match supervise_unprivileged(
+        Path::new(&units),
+        Path::new(&run),
+        &option("--start").unwrap_or_else(|| DEFAULT_TARGET.to_owned()),
+    ) {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("init: {error}");

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rustix::io::IoSliceMut;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags, SocketType,
-    bind, recvmsg, socket_with, sockopt,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags,
+    SocketType, bind, recvmsg, socket_with, sockopt,
 };
 
 use crate::supervisor::Notification;
@@ -59,12 +59,15 @@ impl NotifySocket {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(16))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-            let received = recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags).ok()?;
+            let received =
+                recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags).ok()?;
             let mut sender = None;
             for message in control.drain() {
                 match message {
                     RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
-                    RecvAncillaryMessage::ScmRights(descriptors) => drop(descriptors.collect::<Vec<OwnedFd>>()),
+                    RecvAncillaryMessage::ScmRights(descriptors) => {
+                        drop(descriptors.collect::<Vec<OwnedFd>>())
+                    }
                     _ => {}
                 }
             }

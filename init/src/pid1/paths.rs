@@ -27,7 +27,9 @@ pub fn expand(pattern: &str) -> Vec<PathBuf> {
         for folder in found {
             let Ok(entries) = fs::read_dir(&folder) else { continue };
             let names = entries.flatten().map(|entry| entry.file_name());
-            let fits = names.filter(|entry| !entry.as_bytes().starts_with(b".") && glob::matches(name.as_bytes(), entry.as_bytes()));
+            let fits = names.filter(|entry| {
+                !entry.as_bytes().starts_with(b".") && glob::matches(name.as_bytes(), entry.as_bytes())
+            });
             next.extend(fits.map(|entry| folder.join(entry)).take(MOST_PATHS));
         }
         next.sort();

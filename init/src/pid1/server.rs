@@ -7,7 +7,8 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, send, socket_with, sockopt,
+    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, send,
+    socket_with, sockopt,
 };
 
 use super::shell::{Shell, Source, Stage, now};
@@ -108,7 +109,13 @@ impl Shell {
             let Ok(credentials) = sockopt::socket_peercred(&socket) else { continue };
             let uid = credentials.uid.as_raw();
             if let Ok(key) = self.watch(socket.as_fd(), Source::Client) {
-                let connection = Connection { socket, uid, frames: Frames::default(), unsent: Vec::new(), waits_for: None };
+                let connection = Connection {
+                    socket,
+                    uid,
+                    frames: Frames::default(),
+                    unsent: Vec::new(),
+                    waits_for: None,
+                };
                 self.server.clients.insert(key, connection);
             }
         }
@@ -169,7 +176,8 @@ impl Shell {
 
     /// The answer to a call; `None` when it comes later.
     fn answer(&mut self, key: u64, uid: u32, method: Method) -> Option<Result<Answer, String>> {
-        let changes = !matches!(method, Method::List {} | Method::Show { .. } | Method::Jobs {} | Method::State {});
+        let changes =
+            !matches!(method, Method::List {} | Method::Show { .. } | Method::Jobs {} | Method::State {});
         if changes && uid != 0 && uid != rustix::process::geteuid().as_raw() {
             return Some(Err("Access denied: only root may do that.".to_owned()));
         }
@@ -202,7 +210,9 @@ impl Shell {
                 done()
             }
             Method::Kill { unit, signal } => {
-                let Some(id) = self.sup.lookup(&unit) else { return Some(Err(format!("Unit {unit} not loaded."))) };
+                let Some(id) = self.sup.lookup(&unit) else {
+                    return Some(Err(format!("Unit {unit} not loaded.")));
+                };
                 if !(1..=64).contains(&signal) {
                     return Some(Err(format!("{signal} is no signal.")));
                 }
@@ -231,7 +241,9 @@ impl Shell {
         let can_reload = !super::translate::has_no_reload(self.units.get(&id));
         let kind = match request.verb.as_str() {
             "start" => JobKind::Start,
-            "stop" if loaded == LoadState::NotFound && !up => return Some(Err(format!("Unit {} not loaded.", request.unit))),
+            "stop" if loaded == LoadState::NotFound && !up => {
+                return Some(Err(format!("Unit {} not loaded.", request.unit)));
+            }
             "stop" => JobKind::Stop,
             "restart" => JobKind::Restart,
             "try-restart" | "condrestart" if !up => return queued("done"),

@@ -9,7 +9,7 @@ use image_config::unit::Unit;
 use rustix::event::{Timespec, epoll};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::cgroup::{self, Cgroups};
+use super::cgroup::Cgroups;
 use super::conditions::Facts;
 use super::console::Console;
 use super::health::{Due, Health};
@@ -18,10 +18,10 @@ use super::logs::{LineBuffer, LogSink, Record};
 use super::notify::NotifySocket;
 use super::server::Server;
 use crate::supervisor::{
-    Effect, Event, ExitStatus, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId, RequestError,
+    Effect, Event, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId, RequestError,
     Supervisor, UnitId,
 };
-use crate::sys::signals::{self, Ending, Signals};
+use crate::sys::signals::{self, Signals};
 
 /// Something that epoll watches.
 #[derive(Debug)]
@@ -34,7 +34,12 @@ pub(super) enum Source {
     /// Says whether a new process could become its program.
     Report(ProcessId, OwnedFd),
     /// Output of a unit's process.
-    Output { unit: UnitId, pid: u32, pipe: OwnedFd, lines: LineBuffer },
+    Output {
+        unit: UnitId,
+        pid: u32,
+        pipe: OwnedFd,
+        lines: LineBuffer,
+    },
     /// A process that was adopted and may not be our child. Its pidfd is only polled.
     Adopted(ProcessId, #[expect(dead_code, reason = "open for as long as it is polled")] OwnedFd),
     /// The kernel's ACPI events.
@@ -104,18 +109,16 @@ pub struct Shell {
     pub(super) awaited: BTreeMap<UnitId, Monotonic>,
     pub(super) power: Option<PowerAction>,
     pub(super) events: VecDeque<Event>,
-    epoll: OwnedFd,
-    sources: BTreeMap<u64, Source>,
-    last_key: u64,
-    signals: Signals,
-    notify: NotifySocket,
-    button: Option<super::button::PowerButton>,
+    pub(super) epoll: OwnedFd,
+    pub(super) sources: BTreeMap<u64, Source>,
+    pub(super) last_key: u64,
+    pub(super) signals: Signals,
+    pub(super) notify: NotifySocket,
+    pub(super) button: Option<super::button::PowerButton>,
 }
 
 /// Signals that PID 1 listens to. Those from `SIGRTMIN+3` on are systemd's power signals.
 const SIGNALS: [i32; 5] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPWR];
-/// How much of a unit's output is read before somebody else gets a turn.
-const OUTPUT_TURN: usize = 16 << 10;
 /// How often a PID file that is not there yet is looked for.
 const PID_FILE_PAUSE: Monotonic = Monotonic(20_000);
 /// Time without news that makes the shell look at its clocks anyway.
@@ -168,7 +171,10 @@ impl Shell {
         if setup.with_cgroups {
             match Cgroups::take_over() {
                 Ok(cgroups) => shell.cgroups = Some(cgroups),
-                Err(error) => shell.say(Level::Error, &format!("no cgroups, processes that escape cannot be ended: {error}")),
+                Err(error) => shell.say(
+                    Level::Error,
+                    &format!("no cgroups, processes that escape cannot be ended: {error}"),
+                ),
             }
             shell.button = super::button::PowerButton::open().ok();
         }
@@ -203,7 +209,11 @@ impl Shell {
     }
 
     /// Watches a descriptor that the source is to own.
-    pub(super) fn watch_owned(&mut self, descriptor: OwnedFd, source: impl FnOnce(OwnedFd) -> Source) -> io::Result<u64> {
+    pub(super) fn watch_owned(
+        &mut self,
+        descriptor: OwnedFd,
+        source: impl FnOnce(OwnedFd) -> Source,
+    ) -> io::Result<u64> {
         self.last_key = self.last_key.wrapping_add(1);
         let key = self.last_key;
         epoll::add(&self.epoll, &descriptor, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
@@ -240,7 +250,15 @@ impl Shell {
         let mut files = Vec::new();
         for unit in loaded {
             for warning in &unit.warnings {
-                self.log.write(now(), Record { source: &unit.spec.name, pid: 0, level: Level::Warning, text: &warning.to_string() });
+                self.log.write(
+                    now(),
+                    Record {
+                        source: &unit.spec.name,
+                        pid: 0,
+                        level: Level::Warning,
+                        text: &warning.to_string(),
+                    },
+                );
             }
             files.extend(unit.unit.map(|file| (unit.spec.name.clone(), file)));
             specs.push(unit.spec);
@@ -262,7 +280,12 @@ impl Shell {
     }
 
     /// Asks for a job by the unit's name.
-    pub(super) fn request(&mut self, name: &str, kind: JobKind, mode: Mode) -> Result<crate::supervisor::JobId, RequestError> {
+    pub(super) fn request(
+        &mut self,
+        name: &str,
+        kind: JobKind,
+        mode: Mode,
+    ) -> Result<crate::supervisor::JobId, RequestError> {
         self.load(&[name.to_owned()]);
         let id = self.sup.lookup(name).ok_or_else(|| RequestError::NotFound(name.to_owned()))?;
         let mut effects = Vec::new();
@@ -352,162 +375,6 @@ impl Shell {
         }
     }
 
-    fn dispatch(&mut self, key: u64) {
-        match self.sources.get(&key) {
-            None => {}
-            Some(Source::Signals) => self.read_signals(),
-            Some(Source::Notify) => self.read_notifications(),
-            Some(Source::Cgroups) => self.read_cgroups(),
-            Some(Source::Listener) => self.accept_clients(),
-            Some(Source::Client) => self.serve_client(key),
-            Some(Source::Report(..)) => self.read_report(key),
-            Some(Source::Output { .. }) => self.read_output(key),
-            Some(Source::Adopted(process, _)) => {
-                let process = *process;
-                self.reap();
-                if self.processes.contains_key(&process) {
-                    self.process_gone(process, ExitStatus::Unknown);
-                }
-            }
-            Some(Source::PowerButton) => self.read_button(),
-        }
-        self.carry_out(Vec::new());
-    }
-
-    fn read_button(&mut self) {
-        if self.button.as_ref().is_some_and(super::button::PowerButton::was_pressed) {
-            self.console.note("Power button pressed");
-            self.begin_power("poweroff.target");
-        }
-    }
-
-    fn read_signals(&mut self) {
-        let realtime = signals::first_realtime();
-        while let Some(number) = self.signals.read() {
-            match number {
-                libc::SIGCHLD => self.reap(),
-                libc::SIGINT => self.begin_power("reboot.target"), // Ctrl-Alt-Del
-                libc::SIGPWR => self.begin_power("poweroff.target"),
-                libc::SIGHUP => self.reload_files(),
-                number if number == realtime + 3 => self.begin_power("halt.target"),
-                number if number == realtime + 4 => self.begin_power("poweroff.target"),
-                number if number == realtime + 5 => self.begin_power("reboot.target"),
-                number => self.say(Level::Notice, &format!("signal {number} means nothing to PID 1")),
-            }
-        }
-    }
-
-    /// Reaps every child that has ended, strangers too.
-    fn reap(&mut self) {
-        // What a process said before its end comes before its end.
-        self.read_notifications();
-        while let Some((pid, ending)) = signals::reap_any() {
-            let Some(process) = self.pids.get(&pid).copied() else { continue };
-            let status = match ending {
-                Ending::Exited(code) => ExitStatus::Code(code),
-                Ending::Killed(signal, core) => ExitStatus::Signal { signal, core },
-            };
-            self.process_gone(process, status);
-        }
-    }
-
-    pub(super) fn process_gone(&mut self, process: ProcessId, status: ExitStatus) {
-        if let Some(key) = self.processes.get(&process).and_then(|entry| entry.report) {
-            self.read_report(key);
-        }
-        let Some(entry) = self.processes.remove(&process) else { return };
-        self.pids.remove(&entry.pid);
-        entry.adopted.and_then(|key| self.forget(key));
-        self.drain_output(entry.unit, entry.pid);
-        self.events.push_back(Event::Exited { process, status });
-        let has_others = self.processes.values().any(|other| other.unit == entry.unit);
-        if self.cgroups.is_none() && !has_others {
-            self.events.push_back(Event::GroupEmpty { unit: entry.unit });
-        }
-        self.carry_out(Vec::new());
-    }
-
-    pub(super) fn read_notifications(&mut self) {
-        while let Some((pid, message)) = self.notify.read() {
-            let from = self.pids.get(&pid).copied();
-            let unit = match from.and_then(|process| self.processes.get(&process)) {
-                Some(entry) => Some(entry.unit),
-                None => cgroup::unit_of(pid).and_then(|name| self.sup.lookup(&name)),
-            };
-            if let Some(unit) = unit {
-                self.events.push_back(Event::Notify { unit, from, message });
-            }
-        }
-        self.carry_out(Vec::new());
-    }
-
-    fn read_cgroups(&mut self) {
-        let Some(cgroups) = &self.cgroups else { return };
-        let empty: Vec<UnitId> = cgroups.read_events().into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
-        self.events.extend(empty.into_iter().map(|unit| Event::GroupEmpty { unit }));
-    }
-
-    fn read_report(&mut self, key: u64) {
-        let Some(Source::Report(process, pipe)) = self.sources.get(&key) else { return };
-        let process = *process;
-        let mut bytes = [0; 16];
-        let count = match rustix::io::read(pipe, &mut bytes) {
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
-            Err(_) => 0,
-            Ok(count) => count,
-        };
-        let failure = bytes.get(..count).and_then(crate::sys::spawn::Failure::parse);
-        self.forget(key);
-        let unit = self.processes.get_mut(&process).map(|entry| {
-            entry.report = None;
-            entry.unit
-        });
-        match failure {
-            None => self.events.push_back(Event::Executed { process }),
-            Some(failure) => {
-                // Its exit code follows; here is the reason.
-                let text = format!("cannot run the program, step {:?}: {}", failure.step, failure.error);
-                self.log_unit(unit, Level::Error, &text);
-            }
-        }
-    }
-
-    fn read_output(&mut self, key: u64) {
-        let Some(Source::Output { unit, pid, pipe, lines }) = self.sources.get_mut(&key) else { return };
-        let source = self.sup.name(*unit);
-        let mut open = true;
-        let mut turn = 0;
-        let mut bytes = [0; 4096];
-        let pid = *pid;
-        let log = &mut self.log;
-        while turn < OUTPUT_TURN {
-            match rustix::io::read(&*pipe, &mut bytes) {
-                Ok(0) => open = false,
-                Ok(count) => {
-                    turn = turn.saturating_add(count);
-                    let read = bytes.get(..count).unwrap_or_default();
-                    lines.push(read, |text| log.write(now(), Record { source, pid, level: Level::Info, text }));
-                    continue;
-                }
-                Err(rustix::io::Errno::INTR) => continue,
-                Err(rustix::io::Errno::AGAIN) => {}
-                Err(_) => open = false,
-            }
-            break;
-        }
-        if !open {
-            lines.flush(|text| log.write(now(), Record { source, pid, level: Level::Info, text }));
-            self.forget(key);
-        }
-    }
-
-    /// Reads what a process has written before its end is told.
-    fn drain_output(&mut self, unit: UnitId, pid: u32) {
-        let is_its = |source: &Source| matches!(source, Source::Output { unit: owner, pid: writer, .. } if *owner == unit && *writer == pid);
-        let keys: Vec<u64> = self.sources.iter().filter(|(_, source)| is_its(source)).map(|(key, _)| *key).collect();
-        keys.into_iter().for_each(|key| self.read_output(key));
-    }
-
     pub(super) fn log_unit(&mut self, unit: Option<UnitId>, level: Level, text: &str) {
         let source = unit.map_or("init", |unit| self.sup.name(unit));
         self.log.write(now(), Record { source, pid: 0, level, text });
@@ -518,13 +385,18 @@ impl Shell {
         match self.health.check(now()) {
             Due::Nothing => {}
             Due::Unhealthy => {
-                self.console.bad("this boot is not healthy in time: rebooting, so that the other slot gets its turn");
+                self.console
+                    .bad("this boot is not healthy in time: rebooting, so that the other slot gets its turn");
                 self.say(Level::Error, "boot-complete.target was not reached in time");
                 self.begin_power("reboot.target");
             }
             Due::ShutdownLate => {
                 self.console.bad("the shutdown takes too long: going on by force");
-                let reboots = self.sup.lookup("reboot.target").and_then(|id| self.sup.unit(id)).is_some_and(|unit| unit.job.is_some());
+                let reboots = self
+                    .sup
+                    .lookup("reboot.target")
+                    .and_then(|id| self.sup.unit(id))
+                    .is_some_and(|unit| unit.job.is_some());
                 self.power = Some(if reboots { PowerAction::Reboot } else { PowerAction::PowerOff });
             }
         }
@@ -544,9 +416,16 @@ impl Shell {
 
     /// Marks that this boot will set, for the line of boot times.
     pub fn expected_marks(&self) -> Vec<&'static str> {
-        let wanted = |name: &str| self.sup.lookup(name).and_then(|id| self.sup.unit(id)).is_some_and(|unit| unit.job.is_some());
-        let marks = [("ferrite-network.service", "network"), ("etcd.service", "etcd"), ("boot-complete.target", "complete")];
-        let mut expected: Vec<&'static str> = marks.into_iter().filter(|(unit, _)| wanted(unit)).map(|(_, mark)| mark).collect();
+        let wanted = |name: &str| {
+            self.sup.lookup(name).and_then(|id| self.sup.unit(id)).is_some_and(|unit| unit.job.is_some())
+        };
+        let marks = [
+            ("ferrite-network.service", "network"),
+            ("etcd.service", "etcd"),
+            ("boot-complete.target", "complete"),
+        ];
+        let mut expected: Vec<&'static str> =
+            marks.into_iter().filter(|(unit, _)| wanted(unit)).map(|(_, mark)| mark).collect();
         let mut names = self.sup.ids().map(|id| self.sup.name(id));
         if names.any(|name| name.starts_with("serial-getty@") || name.starts_with("getty@")) {
             expected.push("login");

@@ -20,7 +20,6 @@ pub fn unit_spec(unit: &file::Unit) -> UnitSpec {
     spec.ignore_on_isolate = common.ignore_on_isolate;
     spec.start_limit_interval = span(common.start_limit_interval).unwrap_or(Monotonic(u64::MAX));
     spec.start_limit_burst = common.start_limit_burst;
-    spec.job_timeout = span(common.job_timeout);
     let lists: [(Edge, &Vec<file::UnitName>); 11] = [
         (Edge::Requires, &common.requires),
         (Edge::Requisite, &common.requisite),
@@ -62,7 +61,9 @@ pub fn commands(service: &file::Service, phase: Phase) -> &[file::ExecCommand] {
 fn service_spec(service: &file::Service) -> ServiceSpec {
     let mut spec = ServiceSpec {
         kind: match service.kind() {
-            file::ServiceType::Simple | file::ServiceType::Idle | file::ServiceType::Dbus => ServiceType::Simple,
+            file::ServiceType::Simple | file::ServiceType::Idle | file::ServiceType::Dbus => {
+                ServiceType::Simple
+            }
             file::ServiceType::Exec => ServiceType::Exec,
             file::ServiceType::Forking => ServiceType::Forking,
             file::ServiceType::Oneshot => ServiceType::Oneshot,

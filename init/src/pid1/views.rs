@@ -69,7 +69,9 @@ pub fn jobs(shell: &Shell) -> Vec<JobView> {
 pub fn state(shell: &Shell) -> &'static str {
     let failed = |id: UnitId| shell.sup.unit(id).is_some_and(|unit| unit.active() == ActiveState::Failed);
     let rescue = ["rescue.target", "emergency.target"];
-    let is_up = |name: &&str| shell.sup.lookup(name).and_then(|id| shell.sup.unit(id)).is_some_and(|unit| unit.active().is_up());
+    let is_up = |name: &&str| {
+        shell.sup.lookup(name).and_then(|id| shell.sup.unit(id)).is_some_and(|unit| unit.active().is_up())
+    };
     match shell.stage {
         Stage::Starting => "starting",
         Stage::Stopping => "stopping",

@@ -34,7 +34,10 @@ impl Supervisor {
             for edge in [Edge::Requires, Edge::Wants, Edge::BindsTo, Edge::Requisite] {
                 for other in unit.related(edge) {
                     let orders_itself = self.unit(other).is_none_or(|other| !other.spec.default_dependencies);
-                    if !orders_itself && !unit.is_related(Edge::Before, other) && !unit.is_related(Edge::After, other) {
+                    if !orders_itself
+                        && !unit.is_related(Edge::Before, other)
+                        && !unit.is_related(Edge::After, other)
+                    {
                         wanted.push((target, other));
                     }
                 }

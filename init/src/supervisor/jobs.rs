@@ -1,10 +1,10 @@
 //! When a planned job may run, and what its end means for others.
 
+use super::Supervisor;
 use super::event::{ConditionOutcome, Effect, JobId, JobKind, JobResult, Level, PowerAction};
 use super::spec::{Edge, Monotonic, UnitId, UnitKind};
 use super::transaction::{Mode, RequestError, goes_down, merge_kinds};
 use super::unit::{ActiveState, Job, ServiceResult, SubState};
-use super::Supervisor;
 
 /// Targets that end the machine's life when they are reached, systemd.special(7).
 const POWER_TARGETS: [(&str, PowerAction); 3] = [
@@ -40,7 +40,14 @@ impl Supervisor {
         Ok(anchor_job)
     }
 
-    fn install(&mut self, now: Monotonic, id: UnitId, kind: JobKind, irreversible: bool, out: &mut Vec<Effect>) -> JobId {
+    fn install(
+        &mut self,
+        now: Monotonic,
+        id: UnitId,
+        kind: JobKind,
+        irreversible: bool,
+        out: &mut Vec<Effect>,
+    ) -> JobId {
         let next = JobId(self.last_job.wrapping_add(1));
         let Some(unit) = self.units.get_mut(id.index()) else { return next };
         if let Some(job) = unit.job.as_mut() {
@@ -54,14 +61,20 @@ impl Supervisor {
             let dropped = unit.job.take();
             self.jobs = self.jobs.saturating_sub(1);
             if let Some(dropped) = dropped {
-                out.push(Effect::JobFinished { job: dropped.id, unit: id, kind: dropped.kind, result: JobResult::Canceled });
+                out.push(Effect::JobFinished {
+                    job: dropped.id,
+                    unit: id,
+                    kind: dropped.kind,
+                    result: JobResult::Canceled,
+                });
             }
         }
         self.last_job = next.0;
         self.jobs = self.jobs.saturating_add(1);
         if let Some(unit) = self.units.get_mut(id.index()) {
             unit.checking = false;
-            unit.job = Some(Job { id: next, kind, running: false, irreversible, unordered: false, since: now });
+            unit.job =
+                Some(Job { id: next, kind, running: false, irreversible, unordered: false, since: now });
             if goes_down(kind) {
                 unit.run.stop_requested = true;
             }
@@ -87,8 +100,10 @@ impl Supervisor {
         if job.unordered {
             return true;
         }
-        let job_of = |other: UnitId| self.unit(other).and_then(|other| other.job.as_ref()).map(|job| job.kind);
-        let held_by_earlier = !goes_down(job.kind) && unit.related(Edge::After).any(|other| job_of(other).is_some());
+        let job_of =
+            |other: UnitId| self.unit(other).and_then(|other| other.job.as_ref()).map(|job| job.kind);
+        let held_by_earlier =
+            !goes_down(job.kind) && unit.related(Edge::After).any(|other| job_of(other).is_some());
         let held_by_later = unit.related(Edge::Before).any(|other| job_of(other).is_some_and(goes_down));
         !held_by_earlier && !held_by_later
     }
@@ -140,7 +155,13 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn conditions_checked(&mut self, now: Monotonic, id: UnitId, outcome: ConditionOutcome, out: &mut Vec<Effect>) {
+    pub(super) fn conditions_checked(
+        &mut self,
+        now: Monotonic,
+        id: UnitId,
+        outcome: ConditionOutcome,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         if !std::mem::take(&mut unit.checking) {
             return; // the job was replaced meanwhile
@@ -243,7 +264,14 @@ impl Supervisor {
     }
 
     /// A unit that was up, or nearly, is down: `BindsTo=`, `OnFailure=`, `OnSuccess=`, `Upholds=`.
-    fn went_down(&mut self, now: Monotonic, id: UnitId, new: ActiveState, had_job: bool, out: &mut Vec<Effect>) {
+    fn went_down(
+        &mut self,
+        now: Monotonic,
+        id: UnitId,
+        new: ActiveState,
+        had_job: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(unit) = self.unit(id) else { return };
         let restarts_soon = unit.job.as_ref().is_some_and(|job| job.kind == JobKind::Start);
         let mut wishes: Vec<(UnitId, JobKind)> = Vec::new();
@@ -256,13 +284,20 @@ impl Supervisor {
         } else if !had_job && unit.run.result == ServiceResult::Success {
             wishes.extend(unit.related(Edge::OnSuccess).map(|other| (other, JobKind::Start)));
         }
-        let upheld = unit.related(Edge::UpheldBy).any(|other| self.unit(other).is_some_and(|other| other.active().is_up()));
+        let upheld = unit
+            .related(Edge::UpheldBy)
+            .any(|other| self.unit(other).is_some_and(|other| other.active().is_up()));
         if upheld && !had_job && new == ActiveState::Inactive {
             wishes.push((id, JobKind::Start));
         }
         for (other, kind) in wishes {
             if let Err(error) = self.enqueue(now, other, kind, Mode::Replace, out) {
-                self.log(out, id, Level::Warning, format!("cannot {} {}: {error}", kind.word(), self.name(other)));
+                self.log(
+                    out,
+                    id,
+                    Level::Warning,
+                    format!("cannot {} {}: {error}", kind.word(), self.name(other)),
+                );
             }
         }
     }
@@ -310,7 +345,11 @@ impl Supervisor {
         self.queue.insert(id);
         let Some(unit) = self.units.get(id.index()) else { return };
         for (edge, other) in &unit.edges {
-            let waiting = self.units.get(other.index()).and_then(|other| other.job.as_ref()).is_some_and(|job| !job.running);
+            let waiting = self
+                .units
+                .get(other.index())
+                .and_then(|other| other.job.as_ref())
+                .is_some_and(|job| !job.running);
             if waiting && matches!(edge, Edge::Before | Edge::After) {
                 self.queue.insert(*other);
             }

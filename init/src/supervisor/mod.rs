@@ -12,6 +12,7 @@ mod graph;
 mod jobs;
 mod service;
 mod spec;
+mod stopping;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -22,8 +23,8 @@ pub use event::{
     PowerAction, ProcessId,
 };
 pub use spec::{
-    CommandFlags, DEFAULT_TIMEOUT, Edge, ExitSet, ExitStatus, KillMode, LoadState, Monotonic, NotifyAccess, Phase,
-    Restart, ServiceSpec, ServiceType, UnitId, UnitKind, UnitSpec,
+    CommandFlags, DEFAULT_TIMEOUT, Edge, ExitSet, ExitStatus, KillMode, LoadState, Monotonic, NotifyAccess,
+    Phase, Restart, ServiceSpec, ServiceType, UnitId, UnitKind, UnitSpec,
 };
 pub use transaction::{Mode, RequestError};
 pub use unit::{ActiveState, Job, Process, ServiceResult, ServiceRun, SubState, Unit};
@@ -122,7 +123,9 @@ impl Supervisor {
             Event::Conditions { unit, outcome } => self.conditions_checked(now, unit, outcome, out),
             Event::Spawned { process, pid } => self.spawned(now, process, pid, out),
             Event::Executed { process } => self.executed(now, process, out),
-            Event::SpawnFailed { process, code, reason } => self.spawn_failed(now, process, code, &reason, out),
+            Event::SpawnFailed { process, code, reason } => {
+                self.spawn_failed(now, process, code, &reason, out)
+            }
             Event::Exited { process, status } => self.exited(now, process, status, out),
             Event::Notify { unit, from, message } => self.notified(now, unit, from, &message, out),
             Event::GroupEmpty { unit } => self.group_empty(now, unit, out),
@@ -149,7 +152,8 @@ impl Supervisor {
         if mode == Mode::Isolate && !found.spec.allow_isolate {
             return Err(RequestError::NoIsolate(found.spec.name.clone()));
         }
-        let has_reload = |service: &ServiceSpec| service.commands.get(&Phase::Reload).is_some_and(|list| !list.is_empty());
+        let has_reload =
+            |service: &ServiceSpec| service.commands.get(&Phase::Reload).is_some_and(|list| !list.is_empty());
         if kind == JobKind::Reload && !found.spec.service.as_ref().is_some_and(has_reload) {
             return Err(RequestError::NoReload(found.spec.name.clone()));
         }

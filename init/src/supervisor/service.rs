@@ -1,13 +1,13 @@
 //! The life of one service, systemd.service(5) and systemd.kill(5).
 
 use super::Supervisor;
-use super::event::{CommandRef, Effect, JobKind, KillTarget, Level, Notification, ProcessId};
+use super::event::{CommandRef, Effect, JobKind, Level, Notification, ProcessId};
 use super::spec::{
-    CommandFlags, ExitStatus, KillMode, Monotonic, NotifyAccess, Phase, Restart, SIGABRT, SIGCONT, SIGHUP, SIGINT,
-    SIGPIPE, SIGTERM, ServiceSpec, ServiceType, UnitId,
+    CommandFlags, ExitStatus, Monotonic, NotifyAccess, Phase, SIGHUP, SIGINT, SIGPIPE, SIGTERM, ServiceSpec,
+    ServiceType, UnitId,
 };
 use super::transaction::Mode;
-use super::unit::{ActiveState, Process, ServiceResult, ServiceRun, SubState, Unit};
+use super::unit::{Process, ServiceResult, ServiceRun, SubState};
 
 impl Supervisor {
     /// Begins a start: the unit is down, its conditions are met.
@@ -15,7 +15,11 @@ impl Supervisor {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         let (interval, burst) = (unit.spec.start_limit_interval, unit.spec.start_limit_burst);
         let admitted = unit.limit.admit(now, interval, burst);
-        unit.run = ServiceRun { restarts: unit.run.restarts, populated: unit.run.populated, ..ServiceRun::default() };
+        unit.run = ServiceRun {
+            restarts: unit.run.restarts,
+            populated: unit.run.populated,
+            ..ServiceRun::default()
+        };
         self.set_deadline(id, None);
         if !admitted {
             if let Some(unit) = self.units.get_mut(id.index()) {
@@ -30,7 +34,7 @@ impl Supervisor {
     }
 
     /// Works through a list of commands; an empty one is done at once.
-    fn begin_phase(&mut self, now: Monotonic, id: UnitId, phase: Phase, out: &mut Vec<Effect>) {
+    pub(super) fn begin_phase(&mut self, now: Monotonic, id: UnitId, phase: Phase, out: &mut Vec<Effect>) {
         let Some(service) = self.service(id) else { return };
         let timeout = match phase {
             Phase::Stop | Phase::StopPost => service.timeout_stop,
@@ -48,7 +52,7 @@ impl Supervisor {
         self.spawn(id, CommandRef { phase, index: 0 }, out);
     }
 
-    fn spawn(&mut self, id: UnitId, command: CommandRef, out: &mut Vec<Effect>) {
+    pub(super) fn spawn(&mut self, id: UnitId, command: CommandRef, out: &mut Vec<Effect>) {
         let process = ProcessId(self.last_process.wrapping_add(1));
         self.last_process = process.0;
         let Some(unit) = self.units.get_mut(id.index()) else { return };
@@ -92,7 +96,14 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn spawn_failed(&mut self, now: Monotonic, process: ProcessId, code: i32, reason: &str, out: &mut Vec<Effect>) {
+    pub(super) fn spawn_failed(
+        &mut self,
+        now: Monotonic,
+        process: ProcessId,
+        code: i32,
+        reason: &str,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(id) = self.unit_of(process) else { return };
         self.log(out, id, Level::Error, format!("cannot start a process: {reason}"));
         if let Some(unit) = self.units.get_mut(id.index()) {
@@ -112,17 +123,21 @@ impl Supervisor {
             Phase::Start => self.begin_phase(now, id, Phase::StartPost, out),
             Phase::StartPost | Phase::Reload => self.enter_running(now, id, out),
             Phase::Stop => self.enter_signal(now, id, SubState::StopSigterm, ServiceResult::Success, out),
-            Phase::StopPost => self.enter_signal(now, id, SubState::FinalSigterm, ServiceResult::Success, out),
+            Phase::StopPost => {
+                self.enter_signal(now, id, SubState::FinalSigterm, ServiceResult::Success, out)
+            }
         }
     }
 
     /// The service is up, or would be if there were anything left of it.
-    fn enter_running(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
+    pub(super) fn enter_running(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.unit(id) else { return };
         let Some(service) = &unit.spec.service else { return };
         let alive = match unit.run.main {
             Some(_) => true,
-            None => unit.run.main_status.is_none() && service.kind != ServiceType::Oneshot && unit.run.populated,
+            None => {
+                unit.run.main_status.is_none() && service.kind != ServiceType::Oneshot && unit.run.populated
+            }
         };
         let runtime_max = service.runtime_max;
         if unit.run.result != ServiceResult::Success {
@@ -152,136 +167,14 @@ impl Supervisor {
         self.begin_phase(now, id, Phase::Reload, out);
     }
 
-    /// Begins a stop, from whatever state the service is in.
-    pub(super) fn stop_service(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        unit.run.stop_requested = true;
-        match unit.sub {
-            SubState::AutoRestart => {
-                self.set_deadline(id, None);
-                self.set_state(now, id, SubState::Dead, out);
-            }
-            SubState::Condition | SubState::StartPre | SubState::Start | SubState::StartPost => {
-                self.enter_signal(now, id, SubState::StopSigterm, ServiceResult::Success, out);
-            }
-            SubState::Reload => {
-                self.drop_control(id, out);
-                self.enter_stop(now, id, ServiceResult::Success, out);
-            }
-            SubState::Running | SubState::Exited => self.enter_stop(now, id, ServiceResult::Success, out),
-            _ => {}
-        }
-    }
-
-    fn enter_stop(&mut self, now: Monotonic, id: UnitId, result: ServiceResult, out: &mut Vec<Effect>) {
-        self.worsen(id, result);
-        self.set_watchdog(id, None);
-        self.begin_phase(now, id, Phase::Stop, out);
-    }
-
-    /// Sends the signals of a state and waits in it as long as there is something to wait for.
-    fn enter_signal(&mut self, now: Monotonic, id: UnitId, state: SubState, result: ServiceResult, out: &mut Vec<Effect>) {
-        self.worsen(id, result);
-        self.set_watchdog(id, None);
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        let Some(service) = &unit.spec.service else { return };
-        unit.run.command = None;
-        let kills = matches!(state, SubState::StopSigkill | SubState::FinalSigkill);
-        let whole_group = match service.kill_mode {
-            KillMode::ControlGroup => true,
-            KillMode::Mixed => kills,
-            KillMode::Process | KillMode::None => false,
-        };
-        let single = service.kill_mode != KillMode::None && !whole_group;
-        let processes: Vec<Process> = [unit.run.main, unit.run.control].into_iter().flatten().collect();
-        let waits = whole_group && unit.run.populated || service.kill_mode != KillMode::None && !processes.is_empty();
-        let send_sigkill = service.send_sigkill;
-        if !waits {
-            return match state {
-                SubState::StopSigterm | SubState::StopWatchdog if send_sigkill => {
-                    self.enter_signal(now, id, SubState::StopSigkill, ServiceResult::Success, out);
-                }
-                SubState::StopSigterm | SubState::StopWatchdog | SubState::StopSigkill => {
-                    self.enter_stop_post(now, id, ServiceResult::Success, out);
-                }
-                SubState::FinalSigterm if send_sigkill => {
-                    self.enter_signal(now, id, SubState::FinalSigkill, ServiceResult::Success, out);
-                }
-                _ => self.enter_dead(now, id, ServiceResult::Success, out),
-            };
-        }
-        let (signal, hangup) = match state {
-            SubState::StopWatchdog => (SIGABRT, false),
-            _ => (service.kill_signal, service.send_sighup),
-        };
-        let timeout = service.timeout_stop;
-        if kills && whole_group {
-            out.push(Effect::KillGroup { unit: id });
-        } else {
-            let targets: Vec<KillTarget> = if single {
-                processes.iter().map(|process| KillTarget::Process(process.id)).collect()
-            } else {
-                vec![KillTarget::Group]
-            };
-            let mut signals = vec![if kills { 9 } else { signal }];
-            if !kills {
-                signals.extend(hangup.then_some(SIGHUP));
-                signals.push(SIGCONT); // a stopped process must be able to die
-            }
-            for target in targets {
-                out.extend(signals.iter().map(|signal| Effect::Kill { unit: id, target, signal: *signal }));
-            }
-        }
-        self.set_deadline(id, timeout.map(|span| now.after(span)));
-        self.set_state(now, id, state, out);
-    }
-
-    fn enter_stop_post(&mut self, now: Monotonic, id: UnitId, result: ServiceResult, out: &mut Vec<Effect>) {
-        self.worsen(id, result);
-        self.begin_phase(now, id, Phase::StopPost, out);
-    }
-
-    /// The end of a life; maybe the next one is arranged for.
-    fn enter_dead(&mut self, now: Monotonic, id: UnitId, result: ServiceResult, out: &mut Vec<Effect>) {
-        self.worsen(id, result);
-        self.set_deadline(id, None);
-        self.set_watchdog(id, None);
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        unit.run.main = None;
-        unit.run.control = None;
-        unit.run.command = None;
-        let result = unit.run.result;
-        let restart_at = unit.spec.service.as_ref().and_then(|service| {
-            let stopping = unit.run.stop_requested || unit.job.as_ref().is_some_and(|job| job.kind == JobKind::Stop);
-            let restart = !stopping && shall_restart(service, unit);
-            restart.then(|| now.after(service.restart_delay))
-        });
-        if result.is_failure() {
-            let reason = if unit.run.reason.is_empty() { String::new() } else { format!(": {}", unit.run.reason) };
-            self.log(out, id, Level::Error, format!("failed with result '{result}'{reason}"));
-        }
-        let (down, down_state) = if result.is_failure() {
-            (SubState::Failed, ActiveState::Failed)
-        } else {
-            (SubState::Dead, ActiveState::Inactive)
-        };
-        out.push(Effect::Release { unit: id, restarting: restart_at.is_some() });
-        match restart_at {
-            None => self.set_state(now, id, down, out),
-            Some(when) => {
-                if let Some(unit) = self.units.get_mut(id.index()) {
-                    unit.run.restarts = unit.run.restarts.saturating_add(1);
-                }
-                // Whoever waits for this start learns that it came to nothing; the next one is a new job.
-                self.advance_job(id, down_state, out);
-                self.set_state(now, id, SubState::AutoRestart, out);
-                self.set_deadline(id, Some(when));
-            }
-        }
-    }
-
     /// A process has ended.
-    pub(super) fn exited(&mut self, now: Monotonic, process: ProcessId, status: ExitStatus, out: &mut Vec<Effect>) {
+    pub(super) fn exited(
+        &mut self,
+        now: Monotonic,
+        process: ProcessId,
+        status: ExitStatus,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(id) = self.processes.remove(&process) else { return };
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         if unit.run.main.is_some_and(|main| main.id == process) {
@@ -331,14 +224,18 @@ impl Supervisor {
                 }
             }
             SubState::Running => self.enter_running(now, id, out),
-            SubState::StartPost | SubState::Reload if control.is_none() => self.enter_stop(now, id, result, out),
+            SubState::StartPost | SubState::Reload if control.is_none() => {
+                self.enter_stop(now, id, result, out)
+            }
             SubState::Stop if control.is_none() => {
                 self.enter_signal(now, id, SubState::StopSigterm, result, out);
             }
             SubState::StopSigterm | SubState::StopSigkill | SubState::StopWatchdog if control.is_none() => {
                 self.enter_stop_post(now, id, result, out);
             }
-            SubState::FinalSigterm | SubState::FinalSigkill if control.is_none() => self.after_final(now, id, out),
+            SubState::FinalSigterm | SubState::FinalSigkill if control.is_none() => {
+                self.after_final(now, id, out)
+            }
             _ => {}
         }
     }
@@ -415,7 +312,14 @@ impl Supervisor {
         out.push(Effect::Adopt { unit: id, process, pid });
     }
 
-    pub(super) fn notified(&mut self, now: Monotonic, id: UnitId, from: Option<ProcessId>, message: &Notification, out: &mut Vec<Effect>) {
+    pub(super) fn notified(
+        &mut self,
+        now: Monotonic,
+        id: UnitId,
+        from: Option<ProcessId>,
+        message: &Notification,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         let Some(service) = &unit.spec.service else { return };
         let from_main = from.is_some() && from == unit.run.main.map(|main| main.id);
@@ -438,7 +342,9 @@ impl Supervisor {
         {
             self.adopt(id, pid, out);
         }
-        if let (Some(span), Some(deadline)) = (message.extend_timeout, self.unit(id).and_then(|unit| unit.deadline)) {
+        if let (Some(span), Some(deadline)) =
+            (message.extend_timeout, self.unit(id).and_then(|unit| unit.deadline))
+        {
             self.set_deadline(id, Some(deadline.max(now.after(Monotonic(span)))));
         }
         let sub = self.unit(id).map(|unit| unit.sub);
@@ -464,39 +370,6 @@ impl Supervisor {
         }
     }
 
-    pub(super) fn group_empty(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        unit.run.populated = false;
-        if unit.run.main.is_none() && unit.run.control.is_none() {
-            self.group_step(now, id, out);
-        }
-    }
-
-    /// Neither main nor control process is left: go on from a state that waited for that.
-    fn group_step(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let Some(unit) = self.unit(id) else { return };
-        match unit.sub {
-            SubState::Running if !unit.run.populated => self.enter_running(now, id, out),
-            SubState::StopSigterm | SubState::StopSigkill | SubState::StopWatchdog if !unit.run.populated => {
-                self.enter_stop_post(now, id, ServiceResult::Success, out);
-            }
-            SubState::FinalSigterm | SubState::FinalSigkill => self.after_final(now, id, out),
-            _ => {}
-        }
-    }
-
-    /// In a final state with no process of ours left: the rest of the group may still be dying.
-    fn after_final(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let waits = self.unit(id).is_some_and(|unit| {
-            let mode = unit.spec.service.as_ref().map(|service| service.kill_mode);
-            let kills = unit.sub == SubState::FinalSigkill;
-            unit.run.populated && (mode == Some(KillMode::ControlGroup) || kills && mode == Some(KillMode::Mixed))
-        });
-        if !waits {
-            self.enter_dead(now, id, ServiceResult::Success, out);
-        }
-    }
-
     pub(super) fn watchdog_expired(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.unit(id) else { return };
         if matches!(unit.sub, SubState::Start | SubState::StartPost | SubState::Running | SubState::Reload) {
@@ -517,7 +390,11 @@ impl Supervisor {
         }
         let late = ServiceResult::Timeout;
         match sub {
-            SubState::Condition | SubState::StartPre | SubState::Start | SubState::StartPost | SubState::Stop => {
+            SubState::Condition
+            | SubState::StartPre
+            | SubState::Start
+            | SubState::StartPost
+            | SubState::Stop => {
                 self.enter_signal(now, id, SubState::StopSigterm, late, out);
             }
             SubState::Running => self.enter_stop(now, id, late, out),
@@ -536,7 +413,9 @@ impl Supervisor {
                 self.enter_stop_post(now, id, late, out);
             }
             SubState::StopPost => self.enter_signal(now, id, SubState::FinalSigterm, late, out),
-            SubState::FinalSigterm if send_sigkill => self.enter_signal(now, id, SubState::FinalSigkill, late, out),
+            SubState::FinalSigterm if send_sigkill => {
+                self.enter_signal(now, id, SubState::FinalSigkill, late, out)
+            }
             SubState::FinalSigterm | SubState::FinalSigkill => self.enter_dead(now, id, late, out),
             SubState::AutoRestart => {
                 if let Err(error) = self.enqueue(now, id, JobKind::Start, Mode::Replace, out) {
@@ -548,25 +427,8 @@ impl Supervisor {
         }
     }
 
-    /// Processes that do not even die of SIGKILL are left to the kernel.
-    fn abandon(&mut self, id: UnitId) {
-        if let Some(unit) = self.units.get_mut(id.index()) {
-            unit.run.main = None;
-            unit.run.control = None;
-        }
-    }
-
-    fn drop_control(&mut self, id: UnitId, out: &mut Vec<Effect>) {
-        if let Some(unit) = self.units.get_mut(id.index())
-            && let Some(control) = unit.run.control.take()
-        {
-            unit.run.command = None;
-            out.push(Effect::Kill { unit: id, target: KillTarget::Process(control.id), signal: 9 });
-        }
-    }
-
     /// The first thing that goes wrong names the result.
-    fn worsen(&mut self, id: UnitId, result: ServiceResult) {
+    pub(super) fn worsen(&mut self, id: UnitId, result: ServiceResult) {
         if let Some(unit) = self.units.get_mut(id.index())
             && unit.run.result == ServiceResult::Success
         {
@@ -574,7 +436,7 @@ impl Supervisor {
         }
     }
 
-    fn explain(&mut self, id: UnitId, reason: String) {
+    pub(super) fn explain(&mut self, id: UnitId, reason: String) {
         if let Some(unit) = self.units.get_mut(id.index())
             && unit.run.reason.is_empty()
         {
@@ -582,7 +444,7 @@ impl Supervisor {
         }
     }
 
-    fn service(&self, id: UnitId) -> Option<&ServiceSpec> {
+    pub(super) fn service(&self, id: UnitId) -> Option<&ServiceSpec> {
         self.unit(id)?.spec.service.as_ref()
     }
 }
@@ -611,31 +473,10 @@ fn judge(status: ExitStatus, daemon: bool, service: &ServiceSpec) -> ServiceResu
     match status {
         ExitStatus::Code(0) | ExitStatus::Unknown => ServiceResult::Success,
         ExitStatus::Code(_) => ServiceResult::ExitCode,
-        ExitStatus::Signal { signal: SIGHUP | SIGINT | SIGTERM | SIGPIPE, .. } if daemon => ServiceResult::Success,
+        ExitStatus::Signal { signal: SIGHUP | SIGINT | SIGTERM | SIGPIPE, .. } if daemon => {
+            ServiceResult::Success
+        }
         ExitStatus::Signal { core: true, .. } => ServiceResult::CoreDump,
         ExitStatus::Signal { core: false, .. } => ServiceResult::Signal,
-    }
-}
-
-/// The table of `Restart=` in systemd.service(5).
-fn shall_restart(service: &ServiceSpec, unit: &Unit) -> bool {
-    let result = unit.run.result;
-    if let Some(status) = unit.run.main_status {
-        if service.restart_prevent.contains(status) {
-            return false;
-        }
-        if service.restart_force.contains(status) {
-            return true;
-        }
-    }
-    use ServiceResult as R;
-    match service.restart {
-        Restart::No => false,
-        Restart::Always => result != R::ExecCondition,
-        Restart::OnSuccess => result == R::Success,
-        Restart::OnFailure => !matches!(result, R::Success | R::ExecCondition),
-        Restart::OnAbnormal => !matches!(result, R::Success | R::ExitCode | R::ExecCondition),
-        Restart::OnWatchdog => result == R::Watchdog,
-        Restart::OnAbort => matches!(result, R::Signal | R::CoreDump),
     }
 }

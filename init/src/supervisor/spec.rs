@@ -199,8 +199,15 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of a service's life.
-    pub const ALL: [Phase; 7] =
-        [Phase::Condition, Phase::StartPre, Phase::Start, Phase::StartPost, Phase::Reload, Phase::Stop, Phase::StopPost];
+    pub const ALL: [Phase; 7] = [
+        Phase::Condition,
+        Phase::StartPre,
+        Phase::Start,
+        Phase::StartPost,
+        Phase::Reload,
+        Phase::Stop,
+        Phase::StopPost,
+    ];
 
     /// The key that lists the phase's commands.
     pub fn key(self) -> &'static str {
@@ -380,8 +387,6 @@ pub struct UnitSpec {
     pub start_limit_interval: Monotonic,
     /// `StartLimitBurst=`; 0 is no limit.
     pub start_limit_burst: u32,
-    /// `JobTimeoutSec=`
-    pub job_timeout: Option<Monotonic>,
     /// The service part, for a [`UnitKind::Service`].
     pub service: Option<ServiceSpec>,
 }
@@ -404,7 +409,6 @@ impl UnitSpec {
             ignore_on_isolate: false,
             start_limit_interval: Monotonic::seconds(10),
             start_limit_burst: 5,
-            job_timeout: None,
             service: None,
         }
     }

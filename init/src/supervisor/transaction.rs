@@ -88,12 +88,20 @@ impl Supervisor {
             // Every turn excludes at least one job or its order more, of finitely many: it ends.
             let draft = self.expand(anchor, kind, mode, &excluded)?;
             if let Some((victim, missing)) = self.hopeless(&draft, &excluded, (anchor, kind))? {
-                notes.push(format!("{}: not started, it requires {}", self.name(victim.0), self.name(missing)));
+                notes.push(format!(
+                    "{}: not started, it requires {}",
+                    self.name(victim.0),
+                    self.name(missing)
+                ));
                 excluded.insert(victim);
                 continue;
             }
             if let Some(victim) = self.contradiction(&draft, (anchor, kind))? {
-                notes.push(format!("{}: {} job left out, it contradicts another one", self.name(victim.0), victim.1.word()));
+                notes.push(format!(
+                    "{}: {} job left out, it contradicts another one",
+                    self.name(victim.0),
+                    victim.1.word()
+                ));
                 excluded.insert(victim);
                 continue;
             }
@@ -130,15 +138,23 @@ impl Supervisor {
     }
 
     /// Follows the relations from the anchor. Errors of units that are merely wanted leave those out.
-    fn expand(&self, anchor: UnitId, kind: JobKind, mode: Mode, excluded: &BTreeSet<Wanted>) -> Result<Draft, RequestError> {
+    fn expand(
+        &self,
+        anchor: UnitId,
+        kind: JobKind,
+        mode: Mode,
+        excluded: &BTreeSet<Wanted>,
+    ) -> Result<Draft, RequestError> {
         let mut draft = Draft::default();
-        let mut work: VecDeque<(Wanted, Option<Wanted>, bool)> = VecDeque::from([((anchor, kind), None, true)]);
+        let mut work: VecDeque<(Wanted, Option<Wanted>, bool)> =
+            VecDeque::from([((anchor, kind), None, true)]);
         while let Some((job, parent, required)) = work.pop_front() {
             if let (Some(parent), true) = (parent, required_edge(job, required)) {
                 draft.needed_by.push((job, parent));
             }
             // The request as a whole depends on this job only if the whole chain up to the anchor is of requirements.
-            let parent_matters = parent.is_none_or(|parent| draft.jobs.get(&parent).copied().unwrap_or(false));
+            let parent_matters =
+                parent.is_none_or(|parent| draft.jobs.get(&parent).copied().unwrap_or(false));
             let matters = required && parent_matters;
             if excluded.contains(&job) {
                 continue;
@@ -184,13 +200,19 @@ impl Supervisor {
                 add(&[Edge::ConflictedBy], JobKind::Stop, false);
                 if job.1 == JobKind::Restart {
                     for edge in [Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf, Edge::ConsistsOf] {
-                        let running = unit.related(edge).filter(|other| self.unit(*other).is_some_and(|other| !other.active().is_down()));
+                        let running = unit
+                            .related(edge)
+                            .filter(|other| self.unit(*other).is_some_and(|other| !other.active().is_down()));
                         work.extend(running.map(|other| ((other, JobKind::Restart), Some(job), false)));
                     }
                 }
             }
             JobKind::Stop => {
-                add(&[Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf, Edge::ConsistsOf], JobKind::Stop, true);
+                add(
+                    &[Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf, Edge::ConsistsOf],
+                    JobKind::Stop,
+                    true,
+                );
             }
             JobKind::VerifyActive | JobKind::Reload => {}
         }
@@ -201,7 +223,11 @@ impl Supervisor {
         for id in self.ids() {
             let Some(unit) = self.unit(id) else { continue };
             let idle = unit.active().is_down() && unit.job.is_none();
-            if !idle && !unit.spec.ignore_on_isolate && !kept.contains(&id) && unit.spec.kind != UnitKind::Slice {
+            if !idle
+                && !unit.spec.ignore_on_isolate
+                && !kept.contains(&id)
+                && unit.spec.kind != UnitKind::Slice
+            {
                 draft.jobs.insert((id, JobKind::Stop), false);
             }
         }
@@ -217,7 +243,9 @@ impl Supervisor {
         match &unit.spec.load {
             LoadState::NotFound => return Err(RequestError::NotFound(name())),
             LoadState::Masked => return Err(RequestError::Masked(name())),
-            LoadState::Bad(problem) => return Err(RequestError::Bad { name: name(), problem: problem.clone() }),
+            LoadState::Bad(problem) => {
+                return Err(RequestError::Bad { name: name(), problem: problem.clone() });
+            }
             LoadState::Loaded => {}
         }
         if unit.spec.kind == UnitKind::Unsupported {
@@ -292,7 +320,8 @@ impl Supervisor {
 
     /// Jobs that wait for each other in a circle, following "waits for" among the new jobs and those installed.
     fn cycle(&self, jobs: &BTreeMap<UnitId, JobKind>, unordered: &BTreeSet<UnitId>) -> Option<Vec<UnitId>> {
-        let kind_of = |id: UnitId| jobs.get(&id).copied().or_else(|| self.unit(id)?.job.as_ref().map(|job| job.kind));
+        let kind_of =
+            |id: UnitId| jobs.get(&id).copied().or_else(|| self.unit(id)?.job.as_ref().map(|job| job.kind));
         let mut finished: BTreeSet<UnitId> = unordered.clone();
         for root in jobs.keys() {
             if finished.contains(root) {

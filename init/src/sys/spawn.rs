@@ -152,7 +152,8 @@ pub fn spawn(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     rustix::io::ioctl_fionbio(&report, true)?;
     let arguments = pointers(&plan.arguments);
     let environment = pointers(&plan.environment);
-    let mut request = CloneArgs { exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()), ..CloneArgs::default() };
+    let mut request =
+        CloneArgs { exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()), ..CloneArgs::default() };
     if let Some(cgroup) = cgroup {
         request.flags |= CLONE_INTO_CGROUP;
         request.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());

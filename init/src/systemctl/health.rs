@@ -36,13 +36,16 @@ pub fn run() -> ExitCode {
     }
     let begin = Instant::now();
     loop {
-        let verdicts: Result<Vec<Verdict>, ClientError> = MEMBERS.iter().map(|unit| look(unit, begin.elapsed())).collect();
+        let verdicts: Result<Vec<Verdict>, ClientError> =
+            MEMBERS.iter().map(|unit| look(unit, begin.elapsed())).collect();
         match verdicts {
             Err(error) => {
                 eprintln!("{error}");
                 return ExitCode::FAILURE;
             }
-            Ok(verdicts) if verdicts.iter().all(|verdict| *verdict == Verdict::Good) => return ExitCode::SUCCESS,
+            Ok(verdicts) if verdicts.iter().all(|verdict| *verdict == Verdict::Good) => {
+                return ExitCode::SUCCESS;
+            }
             Ok(verdicts) => {
                 let reasons = verdicts.iter().filter_map(|verdict| match verdict {
                     Verdict::Bad(reason) => Some(reason),

@@ -96,9 +96,8 @@ fn report(error: &ClientError) {
 fn command(options: &Options) -> Result<u8, ClientError> {
     let words: Vec<String> = options.operands.iter().map(|name| full_name(name)).collect();
     match options.verb.as_str() {
-        verb @ ("start" | "stop" | "restart" | "try-restart" | "condrestart" | "reload" | "reload-or-restart" | "force-reload") => {
-            jobs(verb, &words, "replace", options)
-        }
+        verb @ ("start" | "stop" | "restart" | "try-restart" | "condrestart" | "reload"
+        | "reload-or-restart" | "force-reload") => jobs(verb, &words, "replace", options),
         "isolate" => jobs("start", &words, "isolate", options),
         "default" => jobs("start", &["default.target".to_owned()], "isolate", options),
         "rescue" => jobs("start", &["rescue.target".to_owned()], "isolate", options),
@@ -154,7 +153,19 @@ fn each(units: &[String], method: impl Fn(String) -> Method) -> Result<u8, Clien
 
 /// A name without a suffix is a service.
 fn full_name(name: &str) -> String {
-    let kinds = ["service", "target", "socket", "timer", "path", "mount", "slice", "device", "swap", "scope", "automount"];
+    let kinds = [
+        "service",
+        "target",
+        "socket",
+        "timer",
+        "path",
+        "mount",
+        "slice",
+        "device",
+        "swap",
+        "scope",
+        "automount",
+    ];
     let has_suffix = name.rsplit_once('.').is_some_and(|(_, suffix)| kinds.contains(&suffix));
     if has_suffix || name.contains(['*', '?', '[']) { name.to_owned() } else { format!("{name}.service") }
 }
@@ -170,7 +181,12 @@ fn jobs(verb: &str, units: &[String], mode: &str, options: &Options) -> Result<u
     let threads: Vec<_> = units
         .iter()
         .map(|unit| {
-            let request = JobRequest { unit: unit.clone(), verb: verb.to_owned(), mode: mode.to_owned(), wait: !options.no_block };
+            let request = JobRequest {
+                unit: unit.clone(),
+                verb: verb.to_owned(),
+                mode: mode.to_owned(),
+                wait: !options.no_block,
+            };
             std::thread::spawn(move || call(Method::Job(request)))
         })
         .collect();
@@ -263,7 +279,8 @@ fn cat(units: &[String]) -> Result<u8, ClientError> {
             code = 1;
         }
         for path in &view.paths {
-            let text = std::fs::read_to_string(path).unwrap_or_else(|error| format!("# cannot be read: {error}\n"));
+            let text =
+                std::fs::read_to_string(path).unwrap_or_else(|error| format!("# cannot be read: {error}\n"));
             println!("# {path}\n{text}");
         }
     }

@@ -78,7 +78,12 @@ impl Options {
                 Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
                 _ => split_short(word),
             };
-            let mut value = || attached.clone().or_else(|| words.next().cloned()).ok_or_else(|| format!("option '{name}' needs a value"));
+            let mut value = || {
+                attached
+                    .clone()
+                    .or_else(|| words.next().cloned())
+                    .ok_or_else(|| format!("option '{name}' needs a value"))
+            };
             match name {
                 "--" => only_operands = true,
                 "-h" | "--help" => options.help = true,
@@ -89,14 +94,18 @@ impl Options {
                 "-f" | "--force" => options.force = true,
                 "--no-legend" => options.no_legend = true,
                 "--value" => options.value = true,
-                "-l" | "--full" | "--no-pager" | "--plain" | "--system" | "--no-ask-password" | "--wait" | "--now" => {}
+                "-l" | "--full" | "--no-pager" | "--plain" | "--system" | "--no-ask-password" | "--wait"
+                | "--now" => {}
                 "-p" | "-P" | "--property" => {
                     options.value |= name == "-P";
                     options.properties.extend(value()?.split(',').map(str::to_owned));
                 }
                 "-t" | "--type" => options.kinds.extend(value()?.split(',').map(str::to_owned)),
                 "--state" => options.states.extend(value()?.split(',').map(str::to_owned)),
-                "-n" | "--lines" => options.lines = value()?.parse().map_err(|_| "option '--lines' needs a number".to_owned())?,
+                "-n" | "--lines" => {
+                    options.lines =
+                        value()?.parse().map_err(|_| "option '--lines' needs a number".to_owned())?
+                }
                 "-s" | "--signal" => {
                     let text = value()?;
                     let signal = Signal::parse(&text).ok_or_else(|| format!("'{text}' is no signal"))?;
@@ -114,7 +123,8 @@ impl Options {
 
 /// `-n5` is `-n 5`.
 fn split_short(word: &str) -> (&str, Option<String>) {
-    let takes_value = ["-p", "-P", "-t", "-n", "-s"].iter().find(|name| word.starts_with(**name) && word.len() > 2);
+    let takes_value =
+        ["-p", "-P", "-t", "-n", "-s"].iter().find(|name| word.starts_with(**name) && word.len() > 2);
     match takes_value {
         Some(name) if !word.starts_with("--") => (name, word.get(2..).map(str::to_owned)),
         _ => (word, None),

@@ -14,7 +14,10 @@ use crate::pid1::logs::LOG_FILE;
 /// Units of `list-units`: the active ones, or all.
 pub fn unit_table(mut units: Vec<UnitView>, patterns: &[String], options: &Options) -> String {
     units.sort_by(|one, other| one.name.cmp(&other.name));
-    let matches = |unit: &UnitView| patterns.is_empty() || patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), unit.name.as_bytes()));
+    let matches = |unit: &UnitView| {
+        patterns.is_empty()
+            || patterns.iter().any(|pattern| glob::matches(pattern.as_bytes(), unit.name.as_bytes()))
+    };
     let kind = |unit: &UnitView| {
         let suffix = unit.name.rsplit_once('.').map_or("", |(_, suffix)| suffix);
         options.kinds.is_empty() || options.kinds.iter().any(|kind| kind == suffix)
@@ -70,7 +73,9 @@ pub fn job_failure(verb: &str, unit: &str, result: &str) -> String {
         "canceled" => format!("Job for {unit} canceled."),
         "timeout" => format!("Job for {unit} timed out."),
         "dependency" => {
-            format!("A dependency job for {unit} failed. See 'systemctl status' of what it requires for details.")
+            format!(
+                "A dependency job for {unit} failed. See 'systemctl status' of what it requires for details."
+            )
         }
         "assert" => format!("Assertion failed on job for {unit}."),
         "unsupported" => format!("Operation on or unit type of {unit} not supported on this system."),
@@ -83,7 +88,10 @@ pub fn machine(state: &str, units: &[UnitView], jobs: &[JobView]) -> String {
     let failed = units.iter().filter(|unit| unit.active == "failed").count();
     let loaded = units.iter().filter(|unit| unit.load == "loaded").count();
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("* {host}\n    State: {state}\n    Units: {loaded} loaded\n     Jobs: {} queued\n   Failed: {failed} units\n", jobs.len())
+    format!(
+        "* {host}\n    State: {state}\n    Units: {loaded} loaded\n     Jobs: {} queued\n   Failed: {failed} units\n",
+        jobs.len()
+    )
 }
 
 /// `systemctl status UNIT`.
@@ -91,12 +99,17 @@ pub fn unit(view: &UnitView, options: &Options) -> String {
     let mut text = String::new();
     let path = view.paths.first().map_or(String::new(), |path| format!(" ({path}; {})", enablement(view)));
     let _cannot_fail = writeln!(text, "* {} - {}", view.name, view.description);
-    let problem = if view.load_error.is_empty() { String::new() } else { format!(" (Reason: {})", view.load_error) };
+    let problem =
+        if view.load_error.is_empty() { String::new() } else { format!(" (Reason: {})", view.load_error) };
     let _cannot_fail = writeln!(text, "     Loaded: {}{path}{problem}", view.load);
     if let Some((_, rest)) = view.paths.split_first().filter(|(_, rest)| !rest.is_empty()) {
         let _cannot_fail = writeln!(text, "    Drop-In: {}", rest.join("\n             "));
     }
-    let result = if view.result == "success" || view.active == "active" { String::new() } else { format!(" (Result: {})", view.result) };
+    let result = if view.result == "success" || view.active == "active" {
+        String::new()
+    } else {
+        format!(" (Result: {})", view.result)
+    };
     let since = ago(view.active_since.unwrap_or(view.changed_at));
     let _cannot_fail = writeln!(text, "     Active: {} ({}){result}{since}", view.active, view.sub);
     if let Some(condition) = &view.condition {
@@ -174,14 +187,16 @@ pub fn enablement(view: &UnitView) -> &'static str {
     let Some(path) = view.paths.first() else { return "" };
     for folder in ["/etc/systemd/system", "/run/systemd/system"] {
         let folders = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let groups = folders.filter(|path| path.extension().is_some_and(|end| end == "wants" || end == "requires"));
+        let groups =
+            folders.filter(|path| path.extension().is_some_and(|end| end == "wants" || end == "requires"));
         for group in groups {
             if group.join(&view.name).symlink_metadata().is_ok() {
                 return "enabled";
             }
         }
     }
-    let has_install = fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.trim() == "[Install]"));
+    let has_install =
+        fs::read_to_string(path).is_ok_and(|text| text.lines().any(|line| line.trim() == "[Install]"));
     if has_install { "disabled" } else { "static" }
 }
 
@@ -191,7 +206,8 @@ fn command(pid: u32) -> String {
 
 fn command_line(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<String> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+    let words: Vec<String> =
+        line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
     words.join(" ").trim().to_owned()
 }
 
@@ -205,7 +221,8 @@ fn ago(micros: u64) -> String {
 }
 
 fn span(seconds: u64) -> String {
-    let (days, hours, minutes, rest) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let (days, hours, minutes, rest) =
+        (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{rest}s"),
         (0, 0, minutes) => format!("{minutes}min {rest}s"),
@@ -246,12 +263,18 @@ mod tests {
     use super::*;
 
     fn view(name: &str, active: &str) -> UnitView {
-        UnitView { name: name.to_owned(), active: active.to_owned(), load: "loaded".to_owned(), ..UnitView::default() }
+        UnitView {
+            name: name.to_owned(),
+            active: active.to_owned(),
+            load: "loaded".to_owned(),
+            ..UnitView::default()
+        }
     }
 
     #[test]
     fn list_units_shows_what_is_active_unless_asked_for_more() {
-        let units = vec![view("b.service", "active"), view("a.service", "failed"), view("c.target", "inactive")];
+        let units =
+            vec![view("b.service", "active"), view("a.service", "failed"), view("c.target", "inactive")];
         let names = |options: Options, patterns: &[&str]| -> Vec<String> {
             let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
             let text = unit_table(units.clone(), &patterns, &Options { no_legend: true, ..options });
@@ -260,7 +283,10 @@ mod tests {
         assert_eq!(names(Options::default(), &[]), ["a.service", "b.service"]);
         assert_eq!(names(Options { failed: true, ..Options::default() }, &[]), ["a.service"]);
         assert_eq!(names(Options { all: true, ..Options::default() }, &["c.*"]), ["c.target"]);
-        assert_eq!(names(Options { all: true, kinds: vec!["target".to_owned()], ..Options::default() }, &[]), ["c.target"]);
+        assert_eq!(
+            names(Options { all: true, kinds: vec!["target".to_owned()], ..Options::default() }, &[]),
+            ["c.target"]
+        );
     }
 
     #[test]
@@ -279,7 +305,10 @@ mod tests {
 
     #[test]
     fn spans_and_sizes_are_short() {
-        assert_eq!((span(59), span(61), span(7300), span(200_000)), ("59s".into(), "1min 1s".into(), "2h 1min".into(), "2 days 7h".into()));
+        assert_eq!(
+            (span(59), span(61), span(7300), span(200_000)),
+            ("59s".into(), "1min 1s".into(), "2h 1min".into(), "2 days 7h".into())
+        );
         assert_eq!((size(100), size(1536), size(5 << 20)), ("100B".into(), "1.5K".into(), "5.0M".into()));
     }
 }

@@ -33,18 +33,30 @@ enum Step {
 
 fn shape() -> impl Strategy<Value = Shape> {
     let relation = (0u8..9, 0..UNITS);
-    (0u8..5, 0u8..7, 0u8..4, any::<u8>(), any::<bool>(), any::<bool>(), 0u32..3, any::<bool>(), prop::collection::vec(relation, 0..4))
-        .prop_map(|(kind, restart, kill_mode, phases, remain, stubborn, strays, conditions, relations)| Shape {
-            kind,
-            restart,
-            kill_mode,
-            phases,
-            remain,
-            stubborn,
-            strays,
-            conditions,
-            relations,
-        })
+    (
+        0u8..5,
+        0u8..7,
+        0u8..4,
+        any::<u8>(),
+        any::<bool>(),
+        any::<bool>(),
+        0u32..3,
+        any::<bool>(),
+        prop::collection::vec(relation, 0..4),
+    )
+        .prop_map(
+            |(kind, restart, kill_mode, phases, remain, stubborn, strays, conditions, relations)| Shape {
+                kind,
+                restart,
+                kill_mode,
+                phases,
+                remain,
+                stubborn,
+                strays,
+                conditions,
+                relations,
+            },
+        )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -64,27 +76,37 @@ fn name(index: usize) -> String {
 }
 
 fn build(shapes: &[Shape]) -> World {
-    let mut specs = vec![target("shutdown.target", &[]), target("sysinit.target", &[]), target("basic.target", &[])];
+    let mut specs =
+        vec![target("shutdown.target", &[]), target("sysinit.target", &[]), target("basic.target", &[])];
     specs[0].default_dependencies = false;
     for (index, shape) in shapes.iter().enumerate() {
         let mut unit = service(&name(index), &[], |spec| {
-            spec.kind = [ServiceType::Simple, ServiceType::Exec, ServiceType::Oneshot, ServiceType::Notify, ServiceType::Forking]
-                [usize::from(shape.kind)];
+            spec.kind = [
+                ServiceType::Simple,
+                ServiceType::Exec,
+                ServiceType::Oneshot,
+                ServiceType::Notify,
+                ServiceType::Forking,
+            ][usize::from(shape.kind)];
             use Restart::*;
-            spec.restart = [No, Always, OnSuccess, OnFailure, OnAbnormal, OnAbort, OnWatchdog][usize::from(shape.restart)];
+            spec.restart = [No, Always, OnSuccess, OnFailure, OnAbnormal, OnAbort, OnWatchdog]
+                [usize::from(shape.restart)];
             spec.kill_mode = [KillMode::ControlGroup, KillMode::Mixed, KillMode::Process, KillMode::None]
                 [usize::from(shape.kill_mode)];
             spec.remain_after_exit = shape.remain;
             spec.watchdog = (shape.phases & 1 != 0).then_some(Monotonic::seconds(30));
-            for (bit, phase) in Phase::ALL.into_iter().enumerate().filter(|(_, phase)| *phase != Phase::Start) {
+            for (bit, phase) in Phase::ALL.into_iter().enumerate().filter(|(_, phase)| *phase != Phase::Start)
+            {
                 if shape.phases & (1 << bit) != 0 {
-                    spec.commands.insert(phase, vec![CommandFlags { ignore_failure: shape.remain }; 1 + bit % 2]);
+                    spec.commands
+                        .insert(phase, vec![CommandFlags { ignore_failure: shape.remain }; 1 + bit % 2]);
                 }
             }
         });
         use Edge::*;
         let edges = [Requires, Wants, BindsTo, PartOf, Conflicts, After, Before, Upholds, OnFailure];
-        unit.relations = shape.relations.iter().map(|(edge, other)| (edges[usize::from(*edge)], name(*other))).collect();
+        unit.relations =
+            shape.relations.iter().map(|(edge, other)| (edges[usize::from(*edge)], name(*other))).collect();
         unit.default_dependencies = true;
         unit.has_conditions = shape.conditions;
         specs.push(unit);
@@ -113,7 +135,9 @@ fn take(world: &mut World, step: &Step) {
             let _refused_is_fine = world.request(&name(*unit), kind);
         }
         Step::EndSome(which, status) => {
-            let Some(process) = world.alive.keys().nth(which % world.alive.len().max(1)).copied() else { return };
+            let Some(process) = world.alive.keys().nth(which % world.alive.len().max(1)).copied() else {
+                return;
+            };
             let status = match status {
                 0..120 => ExitStatus::Code(0),
                 120..200 => ExitStatus::Code(1),
@@ -140,7 +164,11 @@ fn check_limits(world: &World, resets: bool) {
         let interval = world.sup.unit(*unit).unwrap().spec.start_limit_interval;
         for (index, first) in starts.iter().enumerate() {
             let within = starts[index..].iter().filter(|when| **when < first.after(interval)).count();
-            assert!(resets || within <= 10, "{} started {within} times in {interval:?}", world.sup.name(*unit));
+            assert!(
+                resets || within <= 10,
+                "{} started {within} times in {interval:?}",
+                world.sup.name(*unit)
+            );
         }
     }
 }

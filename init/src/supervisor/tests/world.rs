@@ -89,7 +89,13 @@ impl World {
 
     /// The unit's main process ends.
     pub fn exit_main(&mut self, name: &str, status: ExitStatus) {
-        let main = self.sup.unit(self.id(name)).unwrap().run.main.unwrap_or_else(|| panic!("{name} has no main process"));
+        let main = self
+            .sup
+            .unit(self.id(name))
+            .unwrap()
+            .run
+            .main
+            .unwrap_or_else(|| panic!("{name} has no main process"));
         self.end(main.id, status);
     }
 
@@ -111,7 +117,8 @@ impl World {
     }
 
     fn is_group_empty(&self, unit: UnitId) -> bool {
-        !self.alive.values().any(|(owner, _)| *owner == unit) && self.strays.get(&unit).copied().unwrap_or(0) == 0
+        !self.alive.values().any(|(owner, _)| *owner == unit)
+            && self.strays.get(&unit).copied().unwrap_or(0) == 0
     }
 
     pub fn tell_if_empty(&mut self, unit: UnitId) {
@@ -137,7 +144,9 @@ impl World {
             Effect::CheckConditions { unit } if self.unmet.contains(&unit) => {
                 vec![Event::Conditions { unit, outcome: ConditionOutcome::Unmet("test".to_owned()) }]
             }
-            Effect::CheckConditions { unit } => vec![Event::Conditions { unit, outcome: ConditionOutcome::Met }],
+            Effect::CheckConditions { unit } => {
+                vec![Event::Conditions { unit, outcome: ConditionOutcome::Met }]
+            }
             Effect::Spawn { unit, process, command, .. } => self.spawn(unit, process, command),
             Effect::Kill { unit, target, signal } => self.kill(unit, target, signal),
             Effect::KillGroup { unit } => self.kill(unit, KillTarget::Group, 9),
@@ -157,7 +166,11 @@ impl World {
                 if is_up || self.up.contains(&unit) {
                     self.last_up.insert(unit, self.now);
                 }
-                if is_up { self.up.insert(unit) } else { self.up.remove(&unit) };
+                if is_up {
+                    self.up.insert(unit)
+                } else {
+                    self.up.remove(&unit)
+                };
                 Vec::new()
             }
             Effect::JobFinished { unit, kind, result, .. } => {
@@ -223,19 +236,25 @@ impl World {
 
     fn kill(&mut self, unit: UnitId, target: KillTarget, signal: i32) -> Vec<Event> {
         let dies = signal == 9
-            || matches!(signal, 15 | 6) && self.nature.get(&unit).copied().unwrap_or(Nature::Polite) == Nature::Polite;
+            || matches!(signal, 15 | 6)
+                && self.nature.get(&unit).copied().unwrap_or(Nature::Polite) == Nature::Polite;
         let mut events = Vec::new();
         if dies {
             let victims: Vec<ProcessId> = match target {
                 KillTarget::Process(process) => vec![process],
                 KillTarget::Group => {
                     self.strays.remove(&unit);
-                    self.alive.iter().filter(|(_, (owner, _))| *owner == unit).map(|(process, _)| *process).collect()
+                    self.alive
+                        .iter()
+                        .filter(|(_, (owner, _))| *owner == unit)
+                        .map(|(process, _)| *process)
+                        .collect()
                 }
             };
             for process in victims {
                 if self.alive.remove(&process).is_some() {
-                    events.push(Event::Exited { process, status: ExitStatus::Signal { signal, core: false } });
+                    events
+                        .push(Event::Exited { process, status: ExitStatus::Signal { signal, core: false } });
                 }
             }
         }
@@ -251,7 +270,10 @@ impl World {
             let unit = self.sup.unit(id).unwrap();
             let name = &unit.spec.name;
             if matches!(unit.sub, SubState::Dead | SubState::Failed | SubState::AutoRestart) {
-                assert!(unit.run.main.is_none() && unit.run.control.is_none(), "{name} is down and has processes");
+                assert!(
+                    unit.run.main.is_none() && unit.run.control.is_none(),
+                    "{name} is down and has processes"
+                );
             }
             if unit.sub == SubState::AutoRestart {
                 let waits = unit.job.is_some() || self.sup.next_deadline().is_some();
@@ -272,7 +294,10 @@ impl World {
 }
 
 fn is_transient(unit: &Unit) -> bool {
-    unit.spec.service.as_ref().is_some_and(|service| service.kind == ServiceType::Oneshot && !service.remain_after_exit)
+    unit.spec
+        .service
+        .as_ref()
+        .is_some_and(|service| service.kind == ServiceType::Oneshot && !service.remain_after_exit)
 }
 
 /// A service with one start command and no default dependencies.
