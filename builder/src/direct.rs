@@ -85,9 +85,9 @@ pub fn extract(image: &Path) -> Result<DirectFiles, DirectError> {
     fs::write(&kernel, take(footer.parts.kernel).map_err(io_error)?).map_err(io_error)?;
     fs::write(&initramfs, take(footer.parts.initramfs).map_err(io_error)?).map_err(io_error)?;
     let signed = String::from_utf8(take(footer.parts.command_line).map_err(io_error)?).map_err(|_| DirectError::CommandLine)?;
+    // A machine's disk GUID becomes random at its first boot, in the overlay: init finds the disk by its slot instead.
     let command_line = format!(
-        "{signed} ferrite.disk={} ferrite.slot={} ferrite.trial={} ferrite.loader={LOADER_VERSION},{FOOTER_VERSION},{}",
-        table.disk_guid(),
+        "{signed} ferrite.slot={} ferrite.trial={} ferrite.loader={LOADER_VERSION},{FOOTER_VERSION},{}",
         entry.unique_guid(),
         u8::from(!next.flags.successful()),
         footer.key_id,

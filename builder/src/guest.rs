@@ -83,6 +83,8 @@ const UNITS: [Unit; 2] = [
             "--cfg=sha2_backend=\"soft\"",
             // A PE header holds the time of linking unless told otherwise.
             "-Clink-arg=/Brepro",
+            // The record of debug information names the target folder.
+            "-Clink-arg=/DEBUG:NONE",
         ],
     },
 ];

@@ -1,5 +1,6 @@
 //! From a recipe to a disk image: the order of the work. Nothing stands under a final name before it is whole.
 
+mod freshness;
 mod manifest;
 mod output;
 mod steps;
@@ -18,6 +19,7 @@ use image_config::recipe::{ImageVersion, NameError, Recipe, RecipeError, Signing
 use serde::Serialize;
 use slots::{Text, TrustedKey};
 
+pub use self::freshness::is_current;
 pub use self::manifest::{Manifest, ManifestPackage, inputs_digest, manifest_path};
 use self::output::Output;
 pub use self::steps::Step;

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::args::{AccelChoice as AccelArg, RunArgs};
 use super::progress::Terminal;
 use super::{build_image, out_folder, recipe_path};
-use crate::build::{self, Manifest};
-use crate::{direct, guest, sshkey};
+use crate::build;
+use crate::{direct, sshkey};
 
 /// Who is logged in on the console, and whose keys are installed.
 const USER: &str = "core";
@@ -86,34 +86,10 @@ fn current_image(args: &RunArgs) -> Result<PathBuf> {
         recipe.version = build::parse_version(version)?;
     }
     let image = out.join(format!("{}.raw", recipe.file_stem()));
-    if is_current(&image, &recipe)? {
+    if build::is_current(&image, &recipe)? {
         return Ok(image);
     }
     Ok(build_image(&args.build)?.image)
-}
-
-/// Whether an image is there and younger than everything that it is made of on this machine: recipe, its files, and
-/// the sources of the guest programs. (What Debian's mirrors hold by now does not matter.)
-fn is_current(image: &Path, recipe: &Recipe) -> Result<bool> {
-    let Ok(built) = fs::metadata(image).and_then(|metadata| metadata.modified()) else { return Ok(false) };
-    let manifest = Manifest::load(&build::manifest_path(image));
-    let same_recipe = manifest.is_ok_and(|manifest| manifest.inputs == build::inputs_digest(recipe));
-    Ok(same_recipe && newest_source(&guest::source_folder()?) <= built)
-}
-
-/// The latest change in the folders of the guest programs.
-fn newest_source(source: &Path) -> SystemTime {
-    let mut newest = SystemTime::UNIX_EPOCH;
-    let mut todo: Vec<_> = ["boot", "init", "slots", "image-config", "Cargo.lock"].iter().map(|name| source.join(name)).collect();
-    while let Some(path) = todo.pop() {
-        let Ok(metadata) = fs::metadata(&path) else { continue };
-        if metadata.is_dir() {
-            todo.extend(fs::read_dir(&path).into_iter().flatten().filter_map(|entry| entry.ok().map(|entry| entry.path())));
-        } else if let Ok(modified) = metadata.modified() {
-            newest = newest.max(modified);
-        }
-    }
-    newest
 }
 
 fn key_folder(image: &Path) -> PathBuf {

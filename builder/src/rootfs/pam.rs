@@ -76,7 +76,11 @@ pub fn common_file(template: &str, file_name: &str, profiles: &[String]) -> Stri
     let mut text = String::new();
     for line in template.lines() {
         match line.trim().strip_prefix('$').and_then(|name| name.rsplit_once('_')) {
-            Some((_, "primary")) => text.push_str(&block("Primary")),
+            Some((_, "primary")) => match block("Primary").as_str() {
+                // Nobody decides: jump over the template's denial.
+                "" => text.push_str(&format!("{stem}\t[default=1]\tpam_permit.so\n")),
+                lines => text.push_str(lines),
+            },
             Some((_, "additional")) => text.push_str(&block("Additional")),
             _ => {
                 text.push_str(line);
@@ -116,6 +120,13 @@ mod tests {
         let text = common_file(TEMPLATE, "common-auth", &profiles());
         assert!(text.contains("[success=2 default=ignore]\tpam_other.so\nauth\t[success=1 default=ignore]\tpam_unix.so try_first_pass\n"), "{text}");
         assert!(!text.contains("pam_home"));
+    }
+
+    #[test]
+    fn an_empty_primary_block_jumps_over_the_denial() {
+        let template = "$session_primary\nsession\trequisite\tpam_deny.so\n";
+        let text = common_file(template, "common-session", &profiles());
+        assert_eq!(text, "session\t[default=1]\tpam_permit.so\nsession\trequisite\tpam_deny.so\n");
     }
 
     #[test]

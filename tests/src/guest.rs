@@ -1,0 +1,201 @@
+//! A running image and a way to talk to it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use qemu::toolbox::Toolbox;
+use qemu::{AccelChoice, Disk, OnReboot, Serial, Vm, VmSpec};
+
+use crate::Image;
+
+/// Far more than anything takes on a busy machine: a limit tells a hang, it does not time anything.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// How a machine is started.
+#[derive(Debug, Clone)]
+pub struct GuestOptions {
+    /// Shown in logs.
+    pub name: &'static str,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// `(host, guest)` ports; host 0 picks a free one.
+    pub ports: Vec<(u16, u16)>,
+    /// Kernel and initramfs without firmware.
+    pub direct: bool,
+    /// ssh key for user `core`.
+    pub public_key: Option<String>,
+    /// Whether a reset by the guest ends the machine.
+    pub exit_on_reboot: bool,
+    /// Whether the console logs in.
+    pub login: bool,
+}
+
+impl GuestOptions {
+    /// A small machine that logs in on its console.
+    pub fn named(name: &'static str) -> Self {
+        Self {
+            name,
+            memory_mib: 512,
+            ports: Vec::new(),
+            direct: false,
+            public_key: None,
+            exit_on_reboot: false,
+            login: true,
+        }
+    }
+}
+
+/// What a command in the guest came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit status.
+    pub status: i32,
+    /// What it printed, stdout and stderr, without carriage returns.
+    pub text: String,
+}
+
+/// A machine whose disk is written directly.
+#[derive(Debug)]
+pub struct Guest {
+    vm: Vm,
+    commands: u32,
+}
+
+impl Guest {
+    /// Starts a machine on `disk`, which is written.
+    ///
+    /// # Errors
+    /// The emulator cannot be had or does not start.
+    pub fn start(disk: &Path, options: &GuestOptions) -> Result<Self> {
+        let mut spec = VmSpec::new(options.name, options.memory_mib, 2)
+            .disk(Disk::raw(disk).cache(qemu::DiskCache::Unsafe))
+            .user_net(options.ports.iter().copied())
+            .accel(AccelChoice::Tcg);
+        if options.login {
+            spec = spec.fw_cfg("opt/ferrite/console-login", "core");
+        }
+        if let Some(key) = &options.public_key {
+            spec = spec.fw_cfg("opt/ferrite/ssh-authorized-keys", key.clone());
+        }
+        if options.exit_on_reboot {
+            spec = spec.on_reboot(OnReboot::Exit);
+        }
+        let spec = if options.direct {
+            let files = builder::direct::extract(disk)?;
+            spec.direct(files.kernel, Some(&files.initramfs), files.command_line)
+        } else {
+            spec.firmware()
+        };
+        let vm = Toolbox::of_user().emulator()?.start(&spec, Serial::Captured)?;
+        Ok(Self { vm, commands: 0 })
+    }
+
+    /// Waits for a text on the console; returns what came before it and the text.
+    ///
+    /// # Errors
+    /// The machine ended, or nothing came for minutes; the message has the last lines of the console.
+    pub fn expect(&mut self, text: &str) -> Result<String> {
+        self.vm.console().expect(text, LIMIT).with_context(|| format!("waiting for {text:?}"))
+    }
+
+    /// Waits for the shell that the console's login starts.
+    ///
+    /// # Errors
+    /// As [`Guest::expect`].
+    pub fn wait_for_shell(&mut self) -> Result<()> {
+        self.expect("(automatic login)")?;
+        // The prompt may be anything; a command that answers is what counts.
+        let output = self.run("true")?;
+        if output.status != 0 { bail!("the shell does not work: {output:?}") } else { Ok(()) }
+    }
+
+    /// Runs a command line in the console's shell.
+    ///
+    /// # Errors
+    /// As [`Guest::expect`].
+    pub fn run(&mut self, command: &str) -> Result<Output> {
+        self.commands += 1;
+        let number = self.commands;
+        // The terminal echoes the line; the quotes keep the echo from looking like the answer.
+        let line = format!("echo BEG''IN-{number}; {command}; echo \"EN\"\"D-{number}:$?:\"\n");
+        self.vm.console().send(&line)?;
+        self.expect(&format!("BEGIN-{number}"))?;
+        let text = self.expect(&format!("END-{number}:"))?;
+        let status = self.expect(":")?;
+        let text = text.replace('\r', "");
+        let text = text.trim_start_matches('\n');
+        let end = text.rfind(&format!("END-{number}:")).unwrap_or(text.len());
+        let status = status.trim_end_matches(':').trim().parse().context("no exit status")?;
+        Ok(Output { status, text: text.get(..end).unwrap_or_default().to_owned() })
+    }
+
+    /// Runs a command line that must succeed; returns what it printed.
+    ///
+    /// # Errors
+    /// As [`Guest::run`], or the command failed.
+    pub fn check(&mut self, command: &str) -> Result<String> {
+        let output = self.run(command)?;
+        if output.status != 0 {
+            bail!("{command:?} in the machine ended with {}:\n{}", output.status, output.text);
+        }
+        Ok(output.text)
+    }
+
+    /// Everything that the console has printed.
+    pub fn console_text(&mut self) -> String {
+        self.vm.console().text()
+    }
+
+    /// The port of the host's loopback that reaches a port of the guest.
+    ///
+    /// # Errors
+    /// It is not forwarded.
+    pub fn port(&self, guest: u16) -> Result<u16> {
+        self.vm.forwarded(guest).with_context(|| format!("port {guest} is not forwarded"))
+    }
+
+    /// Types `poweroff` and waits for the machine to end by itself.
+    ///
+    /// # Errors
+    /// It does not end, or for another reason.
+    pub fn poweroff(mut self) -> Result<()> {
+        self.vm.console().send("sudo poweroff || poweroff\n")?;
+        self.wait_end("guest-shutdown")
+    }
+
+    /// Waits for the machine to end with QEMU's reason (`guest-shutdown`, `guest-reset`, ...).
+    ///
+    /// # Errors
+    /// It does not end, or for another reason.
+    pub fn wait_end(mut self, reason: &str) -> Result<()> {
+        self.vm.wait_exit(LIMIT)?;
+        let found = self.vm.shutdown_reason();
+        if found.as_deref() != Some(reason) {
+            bail!("the machine ended by {found:?}, not {reason}; its console:\n{}", self.vm.console().tail());
+        }
+        Ok(())
+    }
+
+    /// Cuts the power.
+    pub fn cut_power(mut self) {
+        self.vm.kill();
+    }
+
+    /// The machine itself.
+    pub fn vm(&mut self) -> &mut Vm {
+        &mut self.vm
+    }
+}
+
+/// A folder for one test's disks, in the folder of test images (which is on a disk with room).
+///
+/// # Errors
+/// It cannot be made.
+pub fn scratch() -> Result<tempfile::TempDir> {
+    let folder: PathBuf = Image::folder()?;
+    std::fs::create_dir_all(&folder)?;
+    Ok(tempfile::TempDir::with_prefix_in("scratch-", folder)?)
+}
+
+
