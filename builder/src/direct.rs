@@ -84,7 +84,8 @@ pub fn extract(image: &Path) -> Result<DirectFiles, DirectError> {
     let (kernel, initramfs) = (folder.join("kernel"), folder.join("initramfs"));
     fs::write(&kernel, take(footer.parts.kernel).map_err(io_error)?).map_err(io_error)?;
     fs::write(&initramfs, take(footer.parts.initramfs).map_err(io_error)?).map_err(io_error)?;
-    let signed = String::from_utf8(take(footer.parts.command_line).map_err(io_error)?).map_err(|_| DirectError::CommandLine)?;
+    let signed = String::from_utf8(take(footer.parts.command_line).map_err(io_error)?)
+        .map_err(|_| DirectError::CommandLine)?;
     // A machine's disk GUID becomes random at its first boot, in the overlay: init finds the disk by its slot instead.
     let command_line = format!(
         "{signed} ferrite.slot={} ferrite.trial={} ferrite.loader={LOADER_VERSION},{FOOTER_VERSION},{}",

@@ -35,7 +35,9 @@ pub enum GuestError {
         path: PathBuf,
     },
     /// A program could not be started.
-    #[error("cannot run {program} (guest programs are built with the Rust toolchain; install it with rustup)")]
+    #[error(
+        "cannot run {program} (guest programs are built with the Rust toolchain; install it with rustup)"
+    )]
     Run {
         /// The program.
         program: String,
@@ -72,7 +74,13 @@ struct Unit {
 }
 
 const UNITS: [Unit; 2] = [
-    Unit { package: "init", binary: "init", target: LINUX, profile: "guest", flags: &["-Ctarget-feature=+crt-static"] },
+    Unit {
+        package: "init",
+        binary: "init",
+        target: LINUX,
+        profile: "guest",
+        flags: &["-Ctarget-feature=+crt-static"],
+    },
     Unit {
         package: "boot",
         binary: "ferrite-boot.efi",
@@ -167,7 +175,13 @@ fn ensure_target(source: &Path, target: &'static str) -> Result<(), GuestError> 
 fn tool(program: &str, source: &Path) -> Command {
     let mut command = Command::new(program);
     command.current_dir(source).stdin(Stdio::null());
-    for name in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS", "CARGO_MAKEFLAGS"] {
+    for name in [
+        "RUSTFLAGS",
+        "CARGO_BUILD_RUSTFLAGS",
+        "CARGO_BUILD_TARGET",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_MAKEFLAGS",
+    ] {
         command.env_remove(name);
     }
     command

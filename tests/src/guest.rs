@@ -197,5 +197,3 @@ pub fn scratch() -> Result<tempfile::TempDir> {
     std::fs::create_dir_all(&folder)?;
     Ok(tempfile::TempDir::with_prefix_in("scratch-", folder)?)
 }
-
-

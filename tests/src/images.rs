@@ -57,8 +57,13 @@ impl Image {
         lock.lock().context("cannot lock the folder of test images")?;
         let raw = out.join(format!("{}.raw", recipe.file_stem()));
         if !build::is_current(&raw, &recipe)? {
-            let options =
-                BuildOptions { recipe: path.to_owned(), out, version: None, offline: false, mirrors: Vec::new() };
+            let options = BuildOptions {
+                recipe: path.to_owned(),
+                out,
+                version: None,
+                offline: false,
+                mirrors: Vec::new(),
+            };
             build::build(&options, Arc::new(Silent))?;
         }
         Ok(Self { usr: raw.with_extension("usr"), raw, recipe })
@@ -77,7 +82,8 @@ impl Image {
     /// # Errors
     /// It cannot be written.
     pub fn copy_to(&self, path: &Path) -> Result<()> {
-        sparse_copy(&self.raw, path).with_context(|| format!("cannot copy {} to {}", self.raw.display(), path.display()))
+        sparse_copy(&self.raw, path)
+            .with_context(|| format!("cannot copy {} to {}", self.raw.display(), path.display()))
     }
 
     /// What `ferrite inspect` says of a disk.

@@ -36,8 +36,10 @@ impl Tools {
         let root = folder.join(names.join("+"));
         if !root.is_dir() {
             let mirrors = MirrorSet::discover(&[], &[], Path::new("/"));
-            let archive = Archive::open(Config::debian("trixie", &mirrors, Cache::from_env())?, Arc::new(Silent))?;
-            let requests: Vec<_> = names.iter().map(|name| name.parse::<Request>()).collect::<Result<_, _>>()?;
+            let archive =
+                Archive::open(Config::debian("trixie", &mirrors, Cache::from_env())?, Arc::new(Silent))?;
+            let requests: Vec<_> =
+                names.iter().map(|name| name.parse::<Request>()).collect::<Result<_, _>>()?;
             let partial = folder.join(format!(".part.{}", std::process::id()));
             archive.fetch_closure_to_dir(&requests, &[], &partial)?;
             fs::rename(&partial, &root)?;

@@ -27,6 +27,7 @@ use self::steps::Steps;
 use crate::disk::{self, DiskLayout, DiskSpec, LayoutError, Role};
 use crate::erofs::{self, Plan, PlanError, WriteError};
 use crate::esp::{self, FatError, FatSpec, loader};
+use crate::gptimage;
 use crate::guest::{self, GuestError, GuestPrograms};
 use crate::packages::{self, PackagesError};
 use crate::rootfs::{self, KernelParts, Rootfs, RootfsError};
@@ -34,7 +35,6 @@ use crate::signing::{PublicKey, SigningError, SlotSigner, hex};
 use crate::slotimage::{self, Identity, SlotError, SlotImage, SlotParts, Source};
 use crate::tree::{Reader, Tree, display};
 use crate::verity::{self, VerityError};
-use crate::gptimage;
 
 /// What to build, and where.
 #[derive(Debug, Clone)]
@@ -79,7 +79,8 @@ impl Built {
     pub fn summary(&self) -> String {
         let mut slowest = self.steps.clone();
         slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        let slowest: Vec<_> = slowest.iter().take(5).map(|step| format!("{} {:.1}", step.name, step.seconds)).collect();
+        let slowest: Vec<_> =
+            slowest.iter().take(5).map(|step| format!("{} {:.1}", step.name, step.seconds)).collect();
         format!(
             "{} packages, {:.1} MB in the slot, {:.1} s (slowest: {})",
             self.packages,
@@ -177,7 +178,8 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let (programs, supply) = gather(&recipe, options, &progress, &mut steps)?;
     let build_time = source_date_epoch().unwrap_or_else(|| rootfs::youngest(&supply.unpacked));
     let units = guest::source_folder()?.join("init/units");
-    let files = steps.measure("files", || rootfs::assemble(&recipe, &supply.unpacked, &programs, &units, build_time))?;
+    let files = steps
+        .measure("files", || rootfs::assemble(&recipe, &supply.unpacked, &programs, &units, build_time))?;
 
     let name = |suffix: &str| options.out.join(format!("{}{suffix}", recipe.file_stem()));
     let (slot_output, image_output) = (Output::new(&name(".usr")), Output::new(&name(".raw")));
@@ -187,21 +189,28 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let slot = write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
     task.advance(1);
     let image_path = image_output.temporary();
-    steps.measure("disk image", || write_disk(image_path, &layout, &recipe, &programs, &keys, &slot_file, &slot))?;
+    steps.measure("disk image", || {
+        write_disk(image_path, &layout, &recipe, &programs, &keys, &slot_file, &slot)
+    })?;
     task.advance(1);
     let manifest = manifest(&recipe, &supply.unpacked, &files.kernel, &slot, build_time);
     let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
-    text.and_then(|text| fs::write(manifest_output.temporary(), text)).map_err(|source| output_error(&manifest_output, source))?;
+    text.and_then(|text| fs::write(manifest_output.temporary(), text))
+        .map_err(|source| output_error(&manifest_output, source))?;
     drop(task);
 
-    let publish = |output: Output, path: PathBuf| output.publish().map_err(|source| BuildError::Output { path, source });
+    let publish = |output: Output, path: PathBuf| {
+        output.publish().map_err(|source| BuildError::Output { path, source })
+    };
     let slot_path = publish(slot_output, name(".usr"))?;
     let manifest_path = publish(manifest_output, manifest_path(&name(".raw")))?;
     let image = publish(image_output, name(".raw"))?;
     let (seconds, steps) = steps.finish();
     let mut notes = files.notes;
     if keys.signer.public().is_development() {
-        notes.push("signed with the development key, which everybody has: not for machines that matter".to_owned());
+        notes.push(
+            "signed with the development key, which everybody has: not for machines that matter".to_owned(),
+        );
     }
     Ok(Built {
         image,
@@ -283,7 +292,9 @@ fn gather(
             drop(task);
             (programs, start.elapsed())
         });
-        let supply = steps.measure("packages", || packages::gather(recipe, &options.mirrors, options.offline, Arc::clone(progress)));
+        let supply = steps.measure("packages", || {
+            packages::gather(recipe, &options.mirrors, options.offline, Arc::clone(progress))
+        });
         let (programs, took) = guests.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         steps.add("guest programs", took);
         Ok((programs?, supply?))
@@ -355,7 +366,13 @@ fn salt(product: &str) -> [u8; 32] {
     Sha256::new().chain_update(b"ferrite verity salt\0").chain_update(product).finalize().into()
 }
 
-fn command_line(recipe: &Recipe, root_hash: &[u8; 32], salt: &[u8; 32], usr_bytes: u64, build_time: u64) -> String {
+fn command_line(
+    recipe: &Recipe,
+    root_hash: &[u8; 32],
+    salt: &[u8; 32],
+    usr_bytes: u64,
+    build_time: u64,
+) -> String {
     format!(
         "{} gpt panic=10 oops=panic ferrite.verity={},{},{},{usr_bytes} ferrite.image={},{},{build_time}",
         recipe.kernel.command_line,
@@ -392,13 +409,19 @@ fn write_disk(
         .collect();
     let product_text = Text::new(product).map_err(TrustError::Product)?;
     let trust = Trust::new(product_text, layout.bytes, &trusted)?;
-    let loader_file = fs::read(&programs.loader).map_err(|source| BuildError::Read { path: programs.loader.clone(), source })?;
+    let loader_file = fs::read(&programs.loader)
+        .map_err(|source| BuildError::Read { path: programs.loader.clone(), source })?;
     let esp_files = BTreeMap::from([(esp::LOADER_PATH.to_owned(), loader::configure(&loader_file, &trust)?)]);
     let release = format!("ID=qemu\nVERSION_ID={}\n", recipe.version);
     let oem_files = BTreeMap::from([("oem-release".to_owned(), release.into_bytes())]);
     for (role, label, files) in [(Role::Esp, "EFI-SYSTEM", esp_files), (Role::Oem, "OEM", oem_files)] {
         let partition = layout.partition(role);
-        let spec = FatSpec { bytes: partition.bytes, label, volume_id: disk::derived_volume_id(product, role), files };
+        let spec = FatSpec {
+            bytes: partition.bytes,
+            label,
+            volume_id: disk::derived_volume_id(product, role),
+            files,
+        };
         let volume = esp::fat_volume(&spec)?;
         volume
             .write_to(&disk, partition.offset)
@@ -408,7 +431,13 @@ fn write_disk(
     Ok(())
 }
 
-fn manifest(recipe: &Recipe, packages: &[Unpacked], kernel: &KernelParts, slot: &SlotImage, build_time: u64) -> Manifest {
+fn manifest(
+    recipe: &Recipe,
+    packages: &[Unpacked],
+    kernel: &KernelParts,
+    slot: &SlotImage,
+    build_time: u64,
+) -> Manifest {
     let mut listed: Vec<_> = packages
         .iter()
         .map(|unpacked| &unpacked.package)

@@ -125,7 +125,8 @@ pub struct ValidateArgs {
 }
 
 fn parse_port(text: &str) -> Result<(u16, u16), String> {
-    let wrong = || format!("{text:?} is not HOST:GUEST, two port numbers from 1 to 65535, for example 2222:22");
+    let wrong =
+        || format!("{text:?} is not HOST:GUEST, two port numbers from 1 to 65535, for example 2222:22");
     let (host, guest) = text.split_once(':').ok_or_else(wrong)?;
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(wrong);
     Ok((port(host)?, port(guest)?))

@@ -105,7 +105,8 @@ fn out_folder(given: Option<&Path>) -> Result<PathBuf> {
 }
 
 fn inspect_command(args: &InspectArgs) -> Result<ExitCode> {
-    let report = inspect::inspect(&args.image, args.verify).with_context(|| format!("cannot inspect {}", args.image.display()))?;
+    let report = inspect::inspect(&args.image, args.verify)
+        .with_context(|| format!("cannot inspect {}", args.image.display()))?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -119,7 +120,13 @@ fn inspect_command(args: &InspectArgs) -> Result<ExitCode> {
 fn validate_command(args: &ValidateArgs) -> Result<ExitCode> {
     match Recipe::load(&args.file) {
         Ok(recipe) => {
-            writeln!(std::io::stderr(), "{}: a valid recipe of {} {}", args.file.display(), recipe.name, recipe.version)?;
+            writeln!(
+                std::io::stderr(),
+                "{}: a valid recipe of {} {}",
+                args.file.display(),
+                recipe.name,
+                recipe.version
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Err(RecipeError::Invalid(findings)) => {

@@ -23,7 +23,9 @@ pub struct Terminal {
 impl Terminal {
     /// Bars when stderr is a terminal.
     pub fn new() -> Self {
-        let bars = std::io::stderr().is_terminal().then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
+        let bars = std::io::stderr()
+            .is_terminal()
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         Self { bars, fetched: Arc::default() }
     }
 
@@ -57,7 +59,9 @@ impl Progress for Terminal {
             Unit::Items => "{msg:28!} {wide_bar} {pos:>11} of {len:<11} {eta:>4}",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let bar = bars.add(ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(label.to_owned()));
+        let bar = bars.add(
+            ProgressBar::new(total).with_style(style.progress_chars("=> ")).with_message(label.to_owned()),
+        );
         bar.enable_steady_tick(Duration::from_millis(200));
         Box::new(Bar { bar, fetched })
     }

@@ -53,7 +53,11 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         Some(image) => image.clone(),
         None => current_image(args)?,
     };
-    let emulator = if args.system_qemu { Emulator::system(Notice::stderr())? } else { toolbox(args, &terminal).emulator()? };
+    let emulator = if args.system_qemu {
+        Emulator::system(Notice::stderr())?
+    } else {
+        toolbox(args, &terminal).emulator()?
+    };
     terminal.finish();
     let machine = Machine::beside(&image);
     if !args.ephemeral {
@@ -74,7 +78,12 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 fn toolbox(args: &RunArgs, terminal: &Arc<Terminal>) -> Toolbox {
     let usual = Toolbox::of_user();
     let mirrors = MirrorSet::named(&args.build.mirror).unwrap_or_else(|| usual.mirrors.clone());
-    Toolbox { mirrors, offline: args.build.offline, progress: Arc::clone(terminal) as Arc<dyn Progress>, ..usual }
+    Toolbox {
+        mirrors,
+        offline: args.build.offline,
+        progress: Arc::clone(terminal) as Arc<dyn Progress>,
+        ..usual
+    }
 }
 
 /// The recipe's image, built when there is none or when what it is made of has changed.
@@ -113,10 +122,16 @@ impl Machine {
 
     /// Makes sure that the overlay, if there is one, lies over this very image.
     fn prepare(&self, reset: bool, terminal: &Terminal) -> Result<()> {
-        let metadata = fs::metadata(&self.image).with_context(|| format!("cannot open the image {}", self.image.display()))?;
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let underlay = Underlay { bytes: metadata.len(), modified: modified.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)) };
-        let recorded = fs::read(&self.record).ok().and_then(|bytes| serde_json::from_slice::<Underlay>(&bytes).ok());
+        let metadata = fs::metadata(&self.image)
+            .with_context(|| format!("cannot open the image {}", self.image.display()))?;
+        let modified =
+            metadata.modified().ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let underlay = Underlay {
+            bytes: metadata.len(),
+            modified: modified.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)),
+        };
+        let recorded =
+            fs::read(&self.record).ok().and_then(|bytes| serde_json::from_slice::<Underlay>(&bytes).ok());
         if self.overlay.exists() && (reset || recorded.as_ref() != Some(&underlay)) {
             if !reset {
                 terminal.say("the image was built anew: the machine's disk starts from it, what the last one wrote is gone");
@@ -130,17 +145,22 @@ impl Machine {
                 }
             }
         }
-        let mut file = File::create(&self.record).with_context(|| format!("cannot write {}", self.record.display()))?;
+        let mut file =
+            File::create(&self.record).with_context(|| format!("cannot write {}", self.record.display()))?;
         file.write_all(&serde_json::to_vec(&underlay)?)?;
         Ok(())
     }
 
     fn spec(&self, args: &RunArgs, terminal: &Terminal) -> Result<VmSpec> {
-        let name = self.image.file_stem().map_or_else(|| "ferrite".to_owned(), |stem| stem.to_string_lossy().into_owned());
+        let name = self
+            .image
+            .file_stem()
+            .map_or_else(|| "ferrite".to_owned(), |stem| stem.to_string_lossy().into_owned());
         let size = u64::from(args.disk_size) * GIB;
         let disk = Disk::raw(&self.image);
         let disk = if args.ephemeral { disk.ephemeral(size) } else { disk.overlay(&self.overlay, size) };
-        let (_, public_key) = sshkey::ensure(&key_folder(&self.image)).context("cannot make an ssh key for the machine")?;
+        let (_, public_key) =
+            sshkey::ensure(&key_folder(&self.image)).context("cannot make an ssh key for the machine")?;
         let spec = VmSpec::new(name, args.memory, args.smp)
             .disk(disk)
             .user_net(forwards(&args.ports, terminal)?)

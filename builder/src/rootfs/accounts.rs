@@ -128,7 +128,8 @@ impl Accounts {
             }
             match kind.as_str() {
                 "u" | "u!" => {
-                    let user_line = UserLine { id: field(2), gecos: field(3), home: field(4), shell: field(5) };
+                    let user_line =
+                        UserLine { id: field(2), gecos: field(3), home: field(4), shell: field(5) };
                     self.sysusers_user(name, &user_line).map_err(|problem| match problem {
                         Ok(error) => error,
                         Err(problem) => syntax(file, index + 1, problem),
@@ -155,14 +156,19 @@ impl Accounts {
     }
 
     /// The inner error is a syntax problem of the line.
-    fn sysusers_user(&mut self, name: &str, line: &UserLine<'_>) -> Result<(), Result<AccountError, &'static str>> {
+    fn sysusers_user(
+        &mut self,
+        name: &str,
+        line: &UserLine<'_>,
+    ) -> Result<(), Result<AccountError, &'static str>> {
         if self.users.contains_key(name) {
             return Ok(());
         }
         let (uid, group) = match line.id.map(|id| id.split_once(':').unwrap_or((id, ""))) {
             None => (None, None),
             Some((uid, group)) => {
-                let parsed = if uid == "-" { None } else { Some(number(uid).ok_or(Err("the uid is no number"))?) };
+                let parsed =
+                    if uid == "-" { None } else { Some(number(uid).ok_or(Err("the uid is no number"))?) };
                 (parsed, Some(group).filter(|group| !group.is_empty()))
             }
         };
@@ -197,7 +203,12 @@ impl Accounts {
         }
         let gid = gid.unwrap_or_else(|| self.free_id(name));
         if let Some((holder, _)) = self.groups.iter().find(|(_, group)| group.gid == gid) {
-            return Err(AccountError::IdTaken { kind: "group", name: name.to_owned(), id: gid, holder: holder.clone() });
+            return Err(AccountError::IdTaken {
+                kind: "group",
+                name: name.to_owned(),
+                id: gid,
+                holder: holder.clone(),
+            });
         }
         self.groups.insert(name.to_owned(), Group { gid, members: Vec::new() });
         Ok(gid)
@@ -304,10 +315,15 @@ impl Accounts {
             self.users.values().any(|user| user.uid == id)
                 || self.groups.iter().any(|(group, there)| there.gid == id && group != name)
         };
-        (0..DYNAMIC_COUNT).map(|step| DYNAMIC_FIRST + (start + step) % DYNAMIC_COUNT).find(|id| !taken(*id)).unwrap_or(
-            // 600 accounts of packages in one image: the next ones go behind the range, still unique.
-            DYNAMIC_FIRST + DYNAMIC_COUNT + u32::try_from(self.users.len() + self.groups.len()).unwrap_or(u32::MAX / 2),
-        )
+        (0..DYNAMIC_COUNT)
+            .map(|step| DYNAMIC_FIRST + (start + step) % DYNAMIC_COUNT)
+            .find(|id| !taken(*id))
+            .unwrap_or(
+                // 600 accounts of packages in one image: the next ones go behind the range, still unique.
+                DYNAMIC_FIRST
+                    + DYNAMIC_COUNT
+                    + u32::try_from(self.users.len() + self.groups.len()).unwrap_or(u32::MAX / 2),
+            )
     }
 }
 
@@ -356,7 +372,8 @@ fn split_quoted(line: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const PASSWD: &str = "root:*:0:0:root:/root:/bin/bash\nnobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+    const PASSWD: &str =
+        "root:*:0:0:root:/root:/bin/bash\nnobody:*:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
     const GROUP: &str = "root:*:0:\nsudo:*:27:\nnogroup:*:65534:\n";
 
     fn masters() -> Accounts {
@@ -366,8 +383,17 @@ mod tests {
     #[test]
     fn packages_users_are_added_with_their_groups() {
         let mut accounts = masters();
-        accounts.apply_sysusers("a.conf", "# text\nu sshd -:nogroup \"sshd user\" /run/sshd\nu etcd 120\ng _ssh -\n").unwrap();
-        assert!(accounts.passwd().contains(":65534:sshd user:/run/sshd:/usr/sbin/nologin\n"), "{}", accounts.passwd());
+        accounts
+            .apply_sysusers(
+                "a.conf",
+                "# text\nu sshd -:nogroup \"sshd user\" /run/sshd\nu etcd 120\ng _ssh -\n",
+            )
+            .unwrap();
+        assert!(
+            accounts.passwd().contains(":65534:sshd user:/run/sshd:/usr/sbin/nologin\n"),
+            "{}",
+            accounts.passwd()
+        );
         assert!(accounts.passwd().contains("etcd:x:120:120::/:/usr/sbin/nologin\n"));
         assert!(accounts.gid("_ssh").unwrap() >= DYNAMIC_FIRST);
     }

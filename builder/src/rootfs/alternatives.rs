@@ -31,14 +31,16 @@ pub fn chosen<'a>(scripts: impl IntoIterator<Item = &'a str>) -> BTreeMap<String
 /// The alternatives that one script installs.
 fn parse(script: &str) -> Vec<Alternative> {
     let joined = script.replace("\\\n", " ");
-    let calls = joined.lines().filter_map(|line| line.split_once("update-alternatives").map(|(_, words)| words));
+    let calls =
+        joined.lines().filter_map(|line| line.split_once("update-alternatives").map(|(_, words)| words));
     calls.filter_map(|words| parse_call(&literal_words(words)?)).collect()
 }
 
 /// The words of a call up to an operator of the shell; `None` when one of them is not literal.
 fn literal_words(text: &str) -> Option<Vec<&str>> {
     let end = text.find(['|', ';', '&', '>']).unwrap_or(text.len());
-    let words: Vec<_> = text.get(..end)?.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
+    let words: Vec<_> =
+        text.get(..end)?.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
     let literal = |word: &&str| !word.contains(['$', '`', '*', '"', '\'', '\\']);
     words.iter().all(literal).then_some(words)
 }

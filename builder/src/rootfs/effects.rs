@@ -11,17 +11,41 @@ use super::{alternatives, pam};
 /// Packages whose scripts are fully replaced by the effects below, or do nothing that an image needs (their triggers
 /// refresh caches of running systems).
 const ACCOUNTED_FOR: [&str; 30] = [
-    "base-files", "base-passwd", "bash", "busybox", "busybox-static", "ca-certificates", "dash", "debianutils",
-    "e2fsprogs", "etcd-server", "gawk", "gzip", "iproute2", "less", "libc-bin", "libc6", "libgssapi-krb5-2",
-    "libpam-modules", "libpam-modules-bin", "libpam-runtime", "libpam0g", "libselinux1", "libwrap0", "login",
-    "login.defs", "netbase", "openssh-client", "openssh-server", "sudo", "util-linux",
+    "base-files",
+    "base-passwd",
+    "bash",
+    "busybox",
+    "busybox-static",
+    "ca-certificates",
+    "dash",
+    "debianutils",
+    "e2fsprogs",
+    "etcd-server",
+    "gawk",
+    "gzip",
+    "iproute2",
+    "less",
+    "libc-bin",
+    "libc6",
+    "libgssapi-krb5-2",
+    "libpam-modules",
+    "libpam-modules-bin",
+    "libpam-runtime",
+    "libpam0g",
+    "libselinux1",
+    "libwrap0",
+    "login",
+    "login.defs",
+    "netbase",
+    "openssh-client",
+    "openssh-server",
+    "sudo",
+    "util-linux",
 ];
 
 /// Users of packages that make them in a script instead of a `sysusers.d` file, in that file's form.
-const SCRIPTED_USERS: [(&str, &str); 2] = [
-    ("etcd-server", "u etcd - \"etcd, key-value store\" /var/lib/etcd"),
-    ("openssh-client", "g _ssh -"),
-];
+const SCRIPTED_USERS: [(&str, &str); 2] =
+    [("etcd-server", "u etcd - \"etcd, key-value store\" /var/lib/etcd"), ("openssh-client", "g _ssh -")];
 
 /// State folders of packages that make them in a script, as `tmpfiles.d` lines.
 const SCRIPTED_STATE: [(&str, &str); 1] = [("etcd-server", "d /var/lib/etcd 0700 etcd etcd -")];
@@ -43,7 +67,8 @@ pub fn apply(staging: &mut Staging, accounts: &mut Accounts) -> Result<(), Stagi
     ca_bundle(staging)?;
     sshd(staging)?;
     ssh_agent(staging, accounts)?;
-    let unknown: Vec<_> = staging.scripts().filter(|(name, script)| !is_accounted_for(name, script)).collect();
+    let unknown: Vec<_> =
+        staging.scripts().filter(|(name, script)| !is_accounted_for(name, script)).collect();
     let notes: Vec<_> = unknown.into_iter().map(|(name, _)| note_for(name)).collect();
     notes.into_iter().for_each(|note| staging.note(note));
     Ok(())
@@ -63,7 +88,8 @@ fn is_accounted_for(package: &str, script: &str) -> bool {
         if line.starts_with("# Automatically added by") {
             generated = true;
         }
-        let skeleton = line.is_empty() || line.starts_with('#') || line.starts_with("set -") || line == "exit 0";
+        let skeleton =
+            line.is_empty() || line.starts_with('#') || line.starts_with("set -") || line == "exit 0";
         let alternative = line.contains("update-alternatives");
         if !generated && !skeleton && !alternative {
             return false;
@@ -151,7 +177,8 @@ fn base_files(staging: &mut Staging) -> Result<(), StagingError> {
 }
 
 fn pam_stacks(staging: &mut Staging) -> Result<(), StagingError> {
-    let profiles: Vec<_> = staging.texts_in(b"usr/share/pam-configs", "")?.into_iter().map(|(_, text)| text).collect();
+    let profiles: Vec<_> =
+        staging.texts_in(b"usr/share/pam-configs", "")?.into_iter().map(|(_, text)| text).collect();
     for name in ["account", "auth", "password", "session", "session-noninteractive"] {
         let file_name = format!("common-{name}");
         if let Some(template) = staging.text(format!("usr/share/pam/{file_name}").as_bytes())? {

@@ -47,7 +47,11 @@ pub fn write(staging: &mut Staging, recipe: &Recipe) -> Result<(), StagingError>
 /// They cannot be read from this machine, or a path is taken.
 pub fn install_programs(staging: &mut Staging, init: &Path, units: &Path) -> Result<(), RootfsError> {
     let read = |file: &Path| {
-        fs::read(file).map_err(|source| StagingError::HostFile { path: format!("/{INIT}"), file: file.to_owned(), source })
+        fs::read(file).map_err(|source| StagingError::HostFile {
+            path: format!("/{INIT}"),
+            file: file.to_owned(),
+            source,
+        })
     };
     staging.own_file(INIT, read(init)?, 0o755)?;
     for link in LINKS {

@@ -34,7 +34,9 @@ pub struct KernelParts {
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// No package brought a kernel, or several did.
-    #[error("the packages bring {count} kernels (/boot/vmlinuz-*), an image has one; check `kernel: package:` of the recipe")]
+    #[error(
+        "the packages bring {count} kernels (/boot/vmlinuz-*), an image has one; check `kernel: package:` of the recipe"
+    )]
     Count {
         /// How many.
         count: usize,
@@ -117,7 +119,9 @@ fn kernel(boot: &Tree, reader: &Reader) -> Result<(String, Vec<u8>), KernelError
             Some((release.to_owned(), Arc::clone(node.file()?)))
         })
         .collect();
-    let [(release, data)] = kernels.as_slice() else { return Err(KernelError::Count { count: kernels.len() }) };
+    let [(release, data)] = kernels.as_slice() else {
+        return Err(KernelError::Count { count: kernels.len() });
+    };
     let bytes = reader
         .read_all(&data.content, READ_LIMIT)
         .map_err(|source| KernelError::Read { release: release.clone(), source })?;
@@ -142,14 +146,21 @@ fn initramfs(
     }
     for (name, minor, mode) in [("dev/console", 1, 0o600), ("dev/null", 3, 0o666)] {
         let major = if minor == 1 { 5 } else { 1 };
-        tree.insert(name.as_bytes(), Node::new(Kind::CharDevice { major, minor }, Meta::root(mode, time), ferrite()))?;
+        tree.insert(
+            name.as_bytes(),
+            Node::new(Kind::CharDevice { major, minor }, Meta::root(mode, time), ferrite()),
+        )?;
     }
     let names = recipe.initramfs_modules.iter().map(|name| name.as_str());
     let mut list = String::new();
     for module in modules.load_order(names)? {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| KernelError::Module { path: module.path.clone(), source };
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| KernelError::Module {
+            path: module.path.clone(),
+            source,
+        };
         let path = format!("{folder}/{}", module.path);
-        let data = usr.get(path.as_bytes()).and_then(Node::file).ok_or_else(|| failed("it is not there".into()))?;
+        let data =
+            usr.get(path.as_bytes()).and_then(Node::file).ok_or_else(|| failed("it is not there".into()))?;
         let packed = reader.read_all(&data.content, READ_LIMIT).map_err(|error| failed(Box::new(error)))?;
         let plain = decompress(&module.path, &packed, READ_LIMIT).map_err(|error| failed(Box::new(error)))?;
         let target = format!("/{folder}/{}", Compression::split(&module.path).0);

@@ -73,7 +73,9 @@ fn state_instructions(staging: &mut Staging) -> Result<(), StagingError> {
         match &node.kind {
             Kind::Directory(_) if node.origin.is_implied() => {}
             Kind::Directory(_) => lines.push(format!("d {shown} {mode:04o} {uid} {gid} -")),
-            Kind::Symlink(target) => lines.push(format!("L {shown} - - - - {}", String::from_utf8_lossy(target))),
+            Kind::Symlink(target) => {
+                lines.push(format!("L {shown} - - - - {}", String::from_utf8_lossy(target)))
+            }
             Kind::File(_) => {
                 lines.push(format!("C {shown} {mode:04o} {uid} {gid} - /{FACTORY}{shown}"));
                 moved.push((path.clone(), true));
@@ -97,7 +99,8 @@ fn state_instructions(staging: &mut Staging) -> Result<(), StagingError> {
         let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
         by_path.insert(path, line);
     }
-    let mut text = String::from("# Made by the builder: what the image's packages and its recipe need on STATE.\n");
+    let mut text =
+        String::from("# Made by the builder: what the image's packages and its recipe need on STATE.\n");
     for line in by_path.into_values() {
         text.push_str(&line);
         text.push('\n');

@@ -18,8 +18,8 @@ use image_config::recipe::Recipe;
 
 pub use self::accounts::{AccountError, Accounts};
 pub use self::kernel::{KernelError, KernelParts};
-pub use self::staging::StagingError;
 use self::staging::Staging;
+pub use self::staging::StagingError;
 use crate::guest::GuestPrograms;
 use crate::tree::Tree;
 

@@ -56,11 +56,16 @@ pub fn common_file(template: &str, file_name: &str, profiles: &[String]) -> Stri
         "password" => "Password",
         _ => "Session",
     };
-    let mut enabled: Vec<_> = profiles.iter().map(|text| Profile::parse(text)).filter(|profile| profile.enabled).collect();
-    enabled.retain(|profile| interactive || profile.lines("Session-Interactive-Only").is_none_or(|v| v != ["yes"]));
+    let mut enabled: Vec<_> =
+        profiles.iter().map(|text| Profile::parse(text)).filter(|profile| profile.enabled).collect();
+    enabled.retain(|profile| {
+        interactive || profile.lines("Session-Interactive-Only").is_none_or(|v| v != ["yes"])
+    });
     enabled.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.name.cmp(&b.name)));
     let block = |wanted: &str| {
-        let of_kind = |profile: &&Profile| profile.lines(&format!("{kind}-Type")).is_some_and(|types| types == [wanted]);
+        let of_kind = |profile: &&Profile| {
+            profile.lines(&format!("{kind}-Type")).is_some_and(|types| types == [wanted])
+        };
         let mut lines: Vec<String> = Vec::new();
         for profile in enabled.iter().filter(of_kind) {
             let first = lines.is_empty();
@@ -101,7 +106,8 @@ mod tests {
     const OTHER: &str = "Name: Other\nDefault: yes\nPriority: 300\nAuth-Type: Primary\nAuth:\n\
         \t[success=end default=ignore]\tpam_other.so\nSession-Type: Additional\nSession-Interactive-Only: yes\n\
         Session:\n\toptional\tpam_other.so\n";
-    const OFF: &str = "Name: Home\nDefault: no\nPriority: 900\nAuth-Type: Primary\nAuth:\n\trequired pam_home.so\n";
+    const OFF: &str =
+        "Name: Home\nDefault: no\nPriority: 900\nAuth-Type: Primary\nAuth:\n\trequired pam_home.so\n";
     const TEMPLATE: &str = "# head\n$auth_primary\nauth\trequisite\tpam_deny.so\n$auth_additional\n";
 
     fn profiles() -> Vec<String> {
@@ -111,7 +117,8 @@ mod tests {
     #[test]
     fn one_profile_uses_its_initial_lines_and_jumps_over_itself() {
         let text = common_file(TEMPLATE, "common-auth", &[UNIX.to_owned()]);
-        let expected = "# head\nauth\t[success=1 default=ignore]\tpam_unix.so\nauth\trequisite\tpam_deny.so\n";
+        let expected =
+            "# head\nauth\t[success=1 default=ignore]\tpam_unix.so\nauth\trequisite\tpam_deny.so\n";
         assert_eq!(text, expected);
     }
 
@@ -133,6 +140,9 @@ mod tests {
     fn interactive_only_profiles_stay_out_of_noninteractive_sessions() {
         let template = "$session_additional\n";
         assert!(common_file(template, "common-session", &profiles()).contains("pam_other"));
-        assert_eq!(common_file(template, "common-session-noninteractive", &profiles()), "session\trequired\tpam_unix.so\n");
+        assert_eq!(
+            common_file(template, "common-session-noninteractive", &profiles()),
+            "session\trequired\tpam_unix.so\n"
+        );
     }
 }

@@ -13,7 +13,11 @@ use crate::tree::{FileData, Kind, Meta, Node, Origin};
 ///
 /// # Errors
 /// A number or name is taken, or a group does not exist.
-pub fn add_accounts(staging: &mut Staging, accounts: &mut Accounts, recipe: &Recipe) -> Result<(), AccountError> {
+pub fn add_accounts(
+    staging: &mut Staging,
+    accounts: &mut Accounts,
+    recipe: &Recipe,
+) -> Result<(), AccountError> {
     for group in &recipe.groups {
         accounts.ensure_group(group.name.as_str(), Some(group.gid))?;
     }

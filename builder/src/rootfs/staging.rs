@@ -41,7 +41,9 @@ pub enum StagingError {
         path: String,
     },
     /// A package brings something outside `/usr`, `/etc`, `/var` and `/boot`.
-    #[error("{package} brings {path}: an image has only /usr, /etc and /var (drop it in the recipe, or leave the package out)")]
+    #[error(
+        "{package} brings {path}: an image has only /usr, /etc and /var (drop it in the recipe, or leave the package out)"
+    )]
     Outside {
         /// The package and its version.
         package: String,
@@ -116,9 +118,12 @@ impl Staging {
             };
             let kind = match &entry.kind {
                 EntryKind::Directory => Kind::empty_directory(),
-                EntryKind::File { offset, size, sha256 } => {
-                    Kind::File(Arc::new(FileData::from_range(Arc::clone(&data), *offset, *size, Some(sha256.0))))
-                }
+                EntryKind::File { offset, size, sha256 } => Kind::File(Arc::new(FileData::from_range(
+                    Arc::clone(&data),
+                    *offset,
+                    *size,
+                    Some(sha256.0),
+                ))),
                 EntryKind::Symlink(target) => Kind::Symlink(target.clone()),
                 EntryKind::HardLink(target) => {
                     self.tree.hard_link(&merged_path(target), &path, origin.clone())?;
@@ -211,7 +216,11 @@ impl Staging {
     pub fn add(&mut self, path: &[u8], node: Node) -> Result<(), StagingError> {
         let path = merged_path(path);
         let wins = self.replace.contains(&path);
-        if wins { self.tree.replace(&path, node)? } else { self.tree.insert(&path, node)? };
+        if wins {
+            self.tree.replace(&path, node)?
+        } else {
+            self.tree.insert(&path, node)?
+        };
         Ok(())
     }
 
@@ -292,7 +301,11 @@ pub fn merged_path(path: &[u8]) -> Vec<u8> {
     }
     let top = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
     let below = rest.len() > top.len();
-    if below && matches!(top, b"bin" | b"sbin" | b"lib" | b"lib64") { [b"usr/", rest].concat() } else { rest.to_vec() }
+    if below && matches!(top, b"bin" | b"sbin" | b"lib" | b"lib64") {
+        [b"usr/", rest].concat()
+    } else {
+        rest.to_vec()
+    }
 }
 
 #[cfg(test)]

@@ -37,17 +37,22 @@ fn enable_one(staging: &mut Staging, unit: &UnitName) -> Result<Vec<UnitName>, R
     let (folder, file_name) = find(staging, unit)?;
     let path = format!("{folder}/{file_name}");
     let text = staging.text(path.as_bytes())?.unwrap_or_default();
-    let (parsed, _) = Unit::parse(unit, &[(format!("/{path}").as_str(), text.as_bytes())], &System::default());
+    let (parsed, _) =
+        Unit::parse(unit, &[(format!("/{path}").as_str(), text.as_bytes())], &System::default());
     let install = parsed.install;
     if install.is_empty() {
-        staging.note(format!("{}: it is enabled, but has no [Install] section, so nothing starts it", unit.as_str()));
+        staging.note(format!(
+            "{}: it is enabled, but has no [Install] section, so nothing starts it",
+            unit.as_str()
+        ));
     }
     let unit = match (unit.is_template(), &install.default_instance) {
         (true, Some(instance)) => unit.with_instance(instance).unwrap_or_else(|_| unit.clone()),
         _ => unit.clone(),
     };
     let target = format!("/{path}");
-    let groups = [(&install.wanted_by, "wants"), (&install.required_by, "requires"), (&install.upheld_by, "upholds")];
+    let groups =
+        [(&install.wanted_by, "wants"), (&install.required_by, "requires"), (&install.upheld_by, "upholds")];
     for (wanted_by, suffix) in groups {
         for by in wanted_by {
             let link = format!("etc/systemd/system/{}.{suffix}/{}", by.as_str(), unit.as_str());
