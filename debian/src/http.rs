@@ -268,7 +268,9 @@ impl<'a> Fetcher<'a> {
         let mut attempts: Vec<Option<Attempt>> = bases.iter().map(|_| None).collect();
         for round in 0..self.patience.rounds.max(1) {
             if round > 0 {
-                std::thread::sleep(self.pause(round));
+                let pause = self.pause(round);
+                self.progress.note(&format!("{path}: trying again in {:.1} s", pause.as_secs_f64()));
+                std::thread::sleep(pause);
             }
             let first = self.favourite.load(Ordering::Relaxed);
             for offset in 0..bases.len() {
@@ -286,7 +288,10 @@ impl<'a> Fetcher<'a> {
                         return Ok(value);
                     }
                     Err(failure) => {
-                        self.progress.note(&format!("{url}: {failure}"));
+                        // A mirror that fails as before has nothing new to say.
+                        if attempt.as_ref().is_none_or(|a| a.failure.to_string() != failure.to_string()) {
+                            self.progress.note(&format!("{url}: {failure}"));
+                        }
                         *attempt = Some(Attempt { url, failure });
                     }
                 }

@@ -12,6 +12,9 @@ use crate::Image;
 /// Far more than anything takes on a busy machine: a limit tells a hang, it does not time anything.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// How long a shell may take to answer before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// How a machine is started.
 #[derive(Debug, Clone)]
 pub struct GuestOptions {
@@ -27,12 +30,12 @@ pub struct GuestOptions {
     pub public_key: Option<String>,
     /// Whether a reset by the guest ends the machine.
     pub exit_on_reboot: bool,
-    /// Whether the console logs in.
-    pub login: bool,
+    /// Who is logged in on the console.
+    pub login: Option<&'static str>,
 }
 
 impl GuestOptions {
-    /// A small machine that logs in on its console.
+    /// A small machine that logs `core` in on its console.
     pub fn named(name: &'static str) -> Self {
         Self {
             name,
@@ -41,7 +44,7 @@ impl GuestOptions {
             direct: false,
             public_key: None,
             exit_on_reboot: false,
-            login: true,
+            login: Some("core"),
         }
     }
 }
@@ -72,8 +75,8 @@ impl Guest {
             .disk(Disk::raw(disk).cache(qemu::DiskCache::Unsafe))
             .user_net(options.ports.iter().copied())
             .accel(AccelChoice::Tcg);
-        if options.login {
-            spec = spec.fw_cfg("opt/ferrite/console-login", "core");
+        if let Some(user) = options.login {
+            spec = spec.fw_cfg("opt/ferrite/console-login", user);
         }
         if let Some(key) = &options.public_key {
             spec = spec.fw_cfg("opt/ferrite/ssh-authorized-keys", key.clone());
@@ -105,9 +108,17 @@ impl Guest {
     /// As [`Guest::expect`].
     pub fn wait_for_shell(&mut self) -> Result<()> {
         self.expect("(automatic login)")?;
-        // The prompt may be anything; a command that answers is what counts.
-        let output = self.run("true")?;
-        if output.status != 0 { bail!("the shell does not work: {output:?}") } else { Ok(()) }
+        // The prompt may be anything; a command that answers is what counts. login(1) throws away what is typed before
+        // it has the terminal, so the question is repeated; the last one's answer comes after all others.
+        for _ in 0..LIMIT.as_secs() / PATIENCE.as_secs() {
+            self.commands += 1;
+            let number = self.commands;
+            self.vm.console().send(&format!("echo AWA''KE-{number}\n"))?;
+            if self.vm.console().expect(&format!("AWAKE-{number}"), PATIENCE).is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("the shell does not answer\n{}", self.kept_log())
     }
 
     /// Runs a command line in the console's shell.
@@ -137,9 +148,32 @@ impl Guest {
     pub fn check(&mut self, command: &str) -> Result<String> {
         let output = self.run(command)?;
         if output.status != 0 {
-            bail!("{command:?} in the machine ended with {}:\n{}", output.status, output.text);
+            bail!(
+                "{command:?} in the machine ended with {}:\n{}\n{}",
+                output.status,
+                output.text,
+                self.kept_log()
+            );
         }
         Ok(output.text)
+    }
+
+    /// Waits for a text that may have been printed long ago, and returns the rest of its line.
+    ///
+    /// # Errors
+    /// As [`Guest::expect`].
+    pub fn line_with(&mut self, text: &str) -> Result<String> {
+        if !self.console_text().contains(text) {
+            self.expect(text)?;
+        }
+        loop {
+            let console = self.console_text();
+            let rest = console.split_once(text).map(|(_, rest)| rest).unwrap_or_default();
+            if let Some((line, _)) = rest.split_once('\n') {
+                return Ok(line.trim_end().to_owned());
+            }
+            self.expect("\n")?;
+        }
     }
 
     /// Everything that the console has printed.
@@ -168,11 +202,12 @@ impl Guest {
     ///
     /// # Errors
     /// It does not end, or for another reason.
-    pub fn wait_end(mut self, reason: &str) -> Result<()> {
+    pub fn wait_end(&mut self, reason: &str) -> Result<()> {
         self.vm.wait_exit(LIMIT)?;
         let found = self.vm.shutdown_reason();
         if found.as_deref() != Some(reason) {
-            bail!("the machine ended by {found:?}, not {reason}; its console:\n{}", self.vm.console().tail());
+            let tail = self.vm.console().tail();
+            bail!("the machine ended by {found:?}, not {reason}; its console:\n{tail}\n{}", self.kept_log());
         }
         Ok(())
     }
@@ -182,9 +217,26 @@ impl Guest {
         self.vm.kill();
     }
 
+    /// Keeps the console's log and says where, for the message of a failure.
+    pub fn kept_log(&mut self) -> String {
+        match self.vm.console().keep_log() {
+            Some(path) => format!("(the whole console: {})", path.display()),
+            None => "(the console's log cannot be written)".to_owned(),
+        }
+    }
+
     /// The machine itself.
     pub fn vm(&mut self) -> &mut Vm {
         &mut self.vm
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // A claim about this machine did not hold.
+        if std::thread::panicking() {
+            eprintln!("{}", self.kept_log());
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,8 @@ use builder::guest;
 use builder::inspect::{self, Report};
 use debian::progress::Silent;
 use image_config::recipe::Recipe;
+
+use crate::DiskFile;
 
 /// One build at a time in this process; the lock file does the same between processes.
 static BUILDING: Mutex<()> = Mutex::new(());
@@ -42,6 +45,27 @@ impl Image {
     /// It cannot be built.
     pub fn ferrite() -> Result<Self> {
         Self::of_recipe(&guest::source_folder()?.join("recipes/ferrite.yaml"))
+    }
+
+    /// The image of `recipes/minimal.yaml` under another name, with more files.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn minimal_with(name: &str, files: &[(&str, &str)]) -> Result<Self> {
+        let recipe = fs::read_to_string(guest::source_folder()?.join("recipes/minimal.yaml"))?;
+        let mut text = recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1);
+        text.push_str("\nfiles:\n");
+        for (path, content) in files {
+            // JSON is YAML.
+            text.push_str(&format!("  - {}\n", serde_json::json!({ "path": path, "content": content })));
+        }
+        let folder = Self::folder()?.join("recipes");
+        fs::create_dir_all(&folder)?;
+        let path = folder.join(format!("{name}.yaml"));
+        let temporary = folder.join(format!(".{name}.{}", std::process::id()));
+        fs::write(&temporary, text)?;
+        fs::rename(&temporary, &path)?;
+        Self::of_recipe(&path)
     }
 
     /// The image of a recipe; built unless an earlier test has built it from the same sources.
@@ -86,6 +110,18 @@ impl Image {
             .with_context(|| format!("cannot copy {} to {}", self.raw.display(), path.display()))
     }
 
+    /// The image on a disk of `bytes` bytes, with the backup table at its end: room for STATE and for changed flags.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn disk(&self, path: &Path, bytes: u64) -> Result<DiskFile> {
+        self.copy_to(path)?;
+        let mut disk = DiskFile::open(path)?;
+        disk.enlarge(bytes)?;
+        disk.move_backup_to_end()?;
+        Ok(disk)
+    }
+
     /// What `ferrite inspect` says of a disk.
     ///
     /// # Errors
@@ -100,24 +136,29 @@ impl Image {
 /// # Errors
 /// The system's.
 pub fn sparse_copy(from: &Path, to: &Path) -> io::Result<()> {
-    const CHUNK: usize = 1 << 20;
     let (source, target) = (File::open(from)?, File::create(to)?);
     let len = source.metadata()?.len();
     target.set_len(len)?;
+    copy_range(&source, 0..len, &target, 0)
+}
+
+/// Copies a range of a file to where there are only zeroes; what is zero is not written.
+pub(crate) fn copy_range(source: &File, range: Range<u64>, target: &File, to: u64) -> io::Result<()> {
+    const CHUNK: usize = 1 << 16;
     let mut buffer = vec![0; CHUNK];
-    let mut offset = 0;
-    while offset < len {
+    let mut offset = range.start;
+    while offset < range.end {
         // The start of the next data, so that the holes of large images are not read.
-        offset = match rustix::fs::seek(&source, rustix::fs::SeekFrom::Data(offset)) {
-            Ok(data) => data,
-            Err(rustix::io::Errno::NXIO) => break,
+        offset = match rustix::fs::seek(source, rustix::fs::SeekFrom::Data(offset)) {
+            Ok(data) if data < range.end => data,
+            Ok(_) | Err(rustix::io::Errno::NXIO) => break,
             Err(error) => return Err(error.into()),
         };
-        let wanted = usize::try_from(len - offset).unwrap_or(CHUNK).min(CHUNK);
+        let wanted = usize::try_from(range.end - offset).unwrap_or(CHUNK).min(CHUNK);
         let chunk = buffer.get_mut(..wanted).unwrap_or_default();
         source.read_exact_at(chunk, offset)?;
         if chunk.iter().any(|byte| *byte != 0) {
-            target.write_all_at(chunk, offset)?;
+            target.write_all_at(chunk, to + (offset - range.start))?;
         }
         offset += wanted as u64;
     }

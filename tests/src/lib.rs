@@ -2,10 +2,14 @@
 //!
 //! Everything is made by the first test that needs it and reused by the others, in other processes too.
 
+mod disk;
 mod guest;
+mod http;
 mod images;
 mod tools;
 
+pub use disk::DiskFile;
 pub use guest::{Guest, GuestOptions, Output, scratch};
+pub use http::post_json;
 pub use images::{Image, sparse_copy};
 pub use tools::Tools;

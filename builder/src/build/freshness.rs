@@ -9,10 +9,11 @@ use image_config::recipe::Recipe;
 use super::manifest::{Manifest, inputs_digest, manifest_path};
 use crate::guest::{self, GuestError};
 
-/// What the guest programs are built from, relative to the checkout.
-const SOURCES: [&str; 6] = ["boot", "init", "slots", "image-config", "Cargo.toml", "Cargo.lock"];
+/// What the guest programs are built from, and what puts them into an image; relative to the checkout.
+const SOURCES: [&str; 8] =
+    ["boot", "init", "slots", "image-config", "builder/src", "debian/src", "Cargo.toml", "Cargo.lock"];
 
-/// Whether an image is there, of this recipe, and not older than the sources of the guest programs. What Debian's mirrors hold by
+/// Whether an image is there, of this recipe, and not older than the sources of Ferrite. What Debian's mirrors hold by
 /// now does not matter.
 ///
 /// # Errors
@@ -24,7 +25,7 @@ pub fn is_current(image: &Path, recipe: &Recipe) -> Result<bool, GuestError> {
     Ok(same_recipe && newest_source(&guest::source_folder()?) <= built)
 }
 
-/// The latest change of a file in the sources of the guest programs.
+/// The latest change of a file in the sources.
 fn newest_source(checkout: &Path) -> SystemTime {
     let mut newest = SystemTime::UNIX_EPOCH;
     let mut todo: Vec<_> = SOURCES.iter().map(|name| checkout.join(name)).collect();

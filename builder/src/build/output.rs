@@ -13,9 +13,11 @@ pub struct Output {
 }
 
 impl Output {
-    /// A file that will be `path`; it is built in the same folder, under a name of this process.
+    /// A file that will be `path`; it is built in the same folder, under a name of this process. What a killed build has left of
+    /// it is deleted.
     pub fn new(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
+        remove_leftovers(path, &name);
         let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
         Self { temporary, last: path.to_owned(), published: false }
     }
@@ -53,9 +55,37 @@ impl Drop for Output {
     }
 }
 
+/// Deletes partial files of processes that are gone. Failing to is no reason not to build.
+fn remove_leftovers(path: &Path, name: &str) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let number = found.to_str().and_then(|found| {
+            found.strip_prefix(&format!(".{name}."))?.strip_suffix(".part")?.parse::<u32>().ok()
+        });
+        if number.is_some_and(|process| !Path::new("/proc").join(process.to_string()).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_killed_build_left_goes_and_what_a_running_one_writes_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        // Process 1 always runs; no process has the largest number there can be.
+        let kept = [".a.raw.1.part", ".b.raw.4294967295.part", ".a.raw.x.part"];
+        for name in kept.iter().chain(&[".a.raw.4294967295.part"]) {
+            fs::write(at(name), "half").unwrap();
+        }
+        drop(Output::new(&at("a.raw")));
+        assert!(kept.iter().all(|name| at(name).exists()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), kept.len());
+    }
 
     #[test]
     fn a_file_that_is_not_finished_leaves_nothing() {

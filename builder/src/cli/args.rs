@@ -19,22 +19,42 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Builds a disk image from a recipe and prints its path
+    ///
+    /// Nothing stands under the image's name before it is whole.
+    ///
+    /// Exit codes: 0 built; 1 refused or failed, stderr says why; 2 wrong use.
     Build(BuildArgs),
     /// Boots an image in QEMU; builds it first when there is none
+    ///
+    /// The console is this terminal: Ctrl-A X ends the machine. Its disk lies beside the image, which is never written.
+    ///
+    /// Exit codes: 0 the machine ended; 1 refused or failed, stderr says why; 2 wrong use.
     Run(RunArgs),
     /// Explains an image: partitions, slots, signatures, hashes
     ///
-    /// Exit code 1 when the image would not boot or something in it is damaged.
+    /// Exit codes: 0 the image boots and nothing is wrong; 1 it would not boot, something in it is damaged or it is no image;
+    /// 2 wrong use.
     Inspect(InspectArgs),
     /// Checks a recipe and shows every problem with its place
     ///
-    /// Exit codes: 0 valid, 1 errors, 2 the file cannot be read.
+    /// Exit codes: 0 valid; 1 errors; 2 wrong use, or the file cannot be read.
     Validate(ValidateArgs),
 }
 
-/// Arguments of `build`, shared by `run`.
-#[derive(Debug, Clone, ClapArgs)]
+/// Arguments of `build`.
+#[derive(Debug, ClapArgs)]
 pub struct BuildArgs {
+    /// Which image, and from where.
+    #[command(flatten)]
+    pub image: ImageArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to build, shared by `build` and `run`.
+#[derive(Debug, ClapArgs)]
+pub struct ImageArgs {
     /// The recipe [default: recipes/ferrite.yaml]
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
@@ -48,11 +68,8 @@ pub struct BuildArgs {
     #[arg(long)]
     pub offline: bool,
     /// Debian mirror, in place of the recipe's and the host's; may be repeated
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = parse_mirror)]
     pub mirror: Vec<String>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `run`.
@@ -63,9 +80,9 @@ pub struct RunArgs {
     pub image: Option<PathBuf>,
     /// Which image to build when there is none.
     #[command(flatten)]
-    pub build: BuildArgs,
-    /// Memory of the machine in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(128..=65536))]
+    pub build: ImageArgs,
+    /// Memory of the machine in MiB (512, 512M or 2G)
+    #[arg(long, value_name = "MIB", default_value = "1024", value_parser = parse_mib)]
     pub memory: u32,
     /// Number of its processors
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -82,8 +99,8 @@ pub struct RunArgs {
     /// Use the QEMU of this system (8.2 or later) in place of the fetched one
     #[arg(long)]
     pub system_qemu: bool,
-    /// Size of the VM's disk, in GiB; what is larger than the image becomes STATE
-    #[arg(long, value_name = "GIB", default_value_t = 8, value_parser = clap::value_parser!(u32).range(4..=2048))]
+    /// Size of the VM's disk in GiB (8 or 8G); what is larger than the image becomes STATE
+    #[arg(long, value_name = "GIB", default_value = "8", value_parser = parse_gib)]
     pub disk_size: u32,
     /// Throw away everything that this run writes
     #[arg(long, conflicts_with = "reset")]
@@ -132,6 +149,39 @@ fn parse_port(text: &str) -> Result<(u16, u16), String> {
     Ok((port(host)?, port(guest)?))
 }
 
+fn parse_mirror(text: &str) -> Result<String, String> {
+    let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.to_owned()),
+        _ => Err("not a URL such as http://deb.debian.org/debian (http or https)".to_owned()),
+    }
+}
+
+/// A number with an optional unit, of which only the first letter counts (`G`, `GiB`, `GB`); powers of 1024.
+fn parse_size(text: &str, units: &[(char, u32)]) -> Option<u32> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let number = digits.parse::<u32>().ok()?;
+    let unit = text.get(digits.len()..)?;
+    match unit.chars().next() {
+        None => Some(number),
+        Some(letter) => {
+            let whole = ["", "B", "iB"].contains(&unit.get(1..)?);
+            let (_, factor) = units.iter().find(|(known, _)| whole && *known == letter)?;
+            number.checked_mul(*factor)
+        }
+    }
+}
+
+fn parse_mib(text: &str) -> Result<u32, String> {
+    let wrong = || "a size from 128 MiB to 64 GiB, for example 512, 512M or 2G".to_owned();
+    parse_size(text, &[('M', 1), ('G', 1024)]).filter(|mib| (128..=65_536).contains(mib)).ok_or_else(wrong)
+}
+
+fn parse_gib(text: &str) -> Result<u32, String> {
+    let wrong = || "a size from 4 GiB to 2048 GiB, for example 8 or 8G".to_owned();
+    parse_size(text, &[('G', 1), ('T', 1024)]).filter(|gib| (4..=2048).contains(gib)).ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -141,6 +191,26 @@ mod tests {
     #[test]
     fn the_grammar_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn mirrors_are_urls_of_the_web() {
+        assert!(parse_mirror("http://127.0.0.1:8000/debian").is_ok());
+        for text in ["", "ftp://a/b", "http://", "http:///x", "/mirror", "deb.debian.org"] {
+            assert!(parse_mirror(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_take_the_usual_units() {
+        for (text, mib) in [("512", 512), ("512M", 512), ("512MiB", 512), ("2G", 2048), ("2GB", 2048)] {
+            assert_eq!(parse_mib(text), Ok(mib), "{text}");
+        }
+        for text in ["", "M", "127", "65537", "1.5G", "2g", "2Gx", "2K", "-5", "4294967295G"] {
+            assert!(parse_mib(text).is_err(), "{text}");
+        }
+        assert_eq!((parse_gib("8"), parse_gib("8G"), parse_gib("1TiB")), (Ok(8), Ok(8), Ok(1024)));
+        assert!(parse_gib("512M").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The `ferrite` command: arguments, talk on stderr, data on stdout.
 
 mod args;
+mod hint;
 mod progress;
 mod run;
 
@@ -14,7 +15,7 @@ use clap::Parser as _;
 use debian::progress::Progress;
 use image_config::recipe::{Recipe, RecipeError};
 
-use self::args::{Args, BuildArgs, Command, InspectArgs, ValidateArgs};
+use self::args::{Args, BuildArgs, Command, ImageArgs, InspectArgs, ValidateArgs};
 use self::progress::Terminal;
 use crate::build::{self, BuildOptions, Built};
 use crate::{guest, inspect};
@@ -39,7 +40,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Prints an error and its causes; a cause whose text the line above ends with already is left out.
+/// Prints an error, its causes and a hint; a cause whose text the line above ends with already is left out.
 fn print_error(error: &anyhow::Error) {
     let mut text = format!("error: {error}");
     let mut shown = error.to_string();
@@ -50,11 +51,17 @@ fn print_error(error: &anyhow::Error) {
         }
         shown = cause;
     }
+    // Errors that know what to do about them say so in their own text.
+    if !text.contains("\nhint: ")
+        && let Some(hint) = hint::of(error)
+    {
+        text.push_str(&format!("\nhint: {hint}"));
+    }
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn build_command(args: &BuildArgs) -> Result<ExitCode> {
-    let built = build_image(args)?;
+    let built = build_image(&args.image)?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&built)?)?;
@@ -65,7 +72,7 @@ fn build_command(args: &BuildArgs) -> Result<ExitCode> {
 }
 
 /// Builds the image of a recipe and says on stderr what came of it.
-fn build_image(args: &BuildArgs) -> Result<Built> {
+fn build_image(args: &ImageArgs) -> Result<Built> {
     let recipe = recipe_path(args.recipe.as_deref())?;
     let options = BuildOptions {
         out: out_folder(args.out.as_deref())?,

@@ -55,7 +55,11 @@ pub enum InspectError {
 pub fn inspect(path: &Path, verify: bool) -> Result<Report, InspectError> {
     let open = |source| InspectError::Open { path: path.to_owned(), source };
     let file = File::open(path).map_err(open)?;
-    let bytes = file.metadata().map_err(open)?.len();
+    let metadata = file.metadata().map_err(open)?;
+    if metadata.is_dir() {
+        return Err(open(io::ErrorKind::IsADirectory.into()));
+    }
+    let bytes = metadata.len();
     let mut report = Report {
         image: path.display().to_string(),
         kind: "disk",

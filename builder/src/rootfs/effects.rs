@@ -9,8 +9,9 @@ use super::staging::{Staging, StagingError};
 use super::{alternatives, pam};
 
 /// Packages whose scripts are fully replaced by the effects below, or do nothing that an image needs (their triggers
-/// refresh caches of running systems).
-const ACCOUNTED_FOR: [&str; 30] = [
+/// refresh caches of running systems). Of those whose scripts have a body of their own: kmod's leaves a comment in
+/// `/etc/modules`; procps's applies `sysctl.d`, which init does at every boot.
+const ACCOUNTED_FOR: [&str; 33] = [
     "base-files",
     "base-passwd",
     "bash",
@@ -24,6 +25,7 @@ const ACCOUNTED_FOR: [&str; 30] = [
     "gawk",
     "gzip",
     "iproute2",
+    "kmod",
     "less",
     "libc-bin",
     "libc6",
@@ -34,21 +36,32 @@ const ACCOUNTED_FOR: [&str; 30] = [
     "libpam0g",
     "libselinux1",
     "libwrap0",
+    "libwtmpdb0",
     "login",
     "login.defs",
     "netbase",
     "openssh-client",
     "openssh-server",
+    "procps",
     "sudo",
     "util-linux",
 ];
+
+/// Families of packages, by how their names begin, whose scripts are accounted for as well. A kernel's runs depmod, which
+/// the builder does itself, and the hooks of a boot loader, which the slot has no use for.
+const ACCOUNTED_FOR_FAMILIES: [&str; 1] = ["linux-image-"];
 
 /// Users of packages that make them in a script instead of a `sysusers.d` file, in that file's form.
 const SCRIPTED_USERS: [(&str, &str); 2] =
     [("etcd-server", "u etcd - \"etcd, key-value store\" /var/lib/etcd"), ("openssh-client", "g _ssh -")];
 
 /// State folders of packages that make them in a script, as `tmpfiles.d` lines.
-const SCRIPTED_STATE: [(&str, &str); 1] = [("etcd-server", "d /var/lib/etcd 0700 etcd etcd -")];
+const SCRIPTED_STATE: [(&str, &str); 3] = [
+    ("etcd-server", "d /var/lib/etcd 0700 etcd etcd -"),
+    // Where sshd and login write who was there.
+    ("libwtmpdb0", "d /var/lib/wtmpdb 0755 root root -"),
+    ("libwtmpdb0", "L /var/lib/wtmpdb/wtmp.db - - - - ../../log/wtmp.db"),
+];
 
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\ngshadow: files\nhosts: files dns\nnetworks: files\n\
     protocols: files\nservices: files\nethers: files\nrpc: files\n";
@@ -80,7 +93,8 @@ fn note_for(package: &str) -> String {
 
 /// True when a script's effects are covered: by the list, or because debhelper wrote all of it.
 fn is_accounted_for(package: &str, script: &str) -> bool {
-    if ACCOUNTED_FOR.contains(&package) {
+    let family = |prefix: &&str| package.starts_with(prefix);
+    if ACCOUNTED_FOR.contains(&package) || ACCOUNTED_FOR_FAMILIES.iter().any(family) {
         return true;
     }
     let mut generated = false;
@@ -251,5 +265,7 @@ mod tests {
         assert!(is_accounted_for("x", generated));
         assert!(!is_accounted_for("x", "#!/bin/sh\nset -e\nuseradd foo\n"));
         assert!(is_accounted_for("etcd-server", "adduser etcd\n"));
+        assert!(is_accounted_for("linux-image-6.12.1+deb13-cloud-amd64", "depmod 6.12.1\n"));
+        assert!(!is_accounted_for("linux-imag", "depmod 6.12.1\n"));
     }
 }
