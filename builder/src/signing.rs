@@ -26,9 +26,7 @@ pub enum SigningError {
         source: std::io::Error,
     },
     /// The file is not an Ed25519 private key.
-    #[error(
-        "{origin} is not an Ed25519 private key in PKCS #8 PEM form (openssl genpkey -algorithm ed25519)"
-    )]
+    #[error("{origin} is not an Ed25519 private key in PKCS #8 PEM form")]
     Private {
         /// File name, or which built-in key.
         origin: String,
@@ -36,7 +34,7 @@ pub enum SigningError {
         source: pkcs8::Error,
     },
     /// The file is not an Ed25519 public key.
-    #[error("{origin} is not an Ed25519 public key in PEM form (openssl pkey -pubout)")]
+    #[error("{origin} is not an Ed25519 public key in PEM form")]
     Public {
         /// File name, or which built-in key.
         origin: String,

@@ -102,8 +102,9 @@ pub enum SlotError {
     },
     /// The content does not fit the partition.
     #[error(
-        "the slot is too small for its content: it needs {needed} bytes and has {available}, {} too few; \
-         raise the size of the usr partitions in the recipe or drop packages",
+        "the slot is too small for its content: it needs {:.1} MiB and has {:.1}, {} bytes too few",
+        mib(*needed),
+        mib(*available),
         needed - available
     )]
     TooSmall {
@@ -112,6 +113,10 @@ pub enum SlotError {
         /// Bytes of the partition.
         available: u64,
     },
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// A signed slot, as it stands in a slot file.
@@ -402,7 +407,7 @@ mod tests {
         let parts = parts(&kernel, b"cpio");
         assert_eq!(slot_bytes(&parts), 10 * 4096);
         let error = check_fits(slot_bytes(&parts), 9 * 4096).unwrap_err().to_string();
-        assert!(error.contains("needs 40960 bytes and has 36864, 4096 too few"), "{error}");
+        assert!(error.contains("needs 0.0 MiB and has 0.0, 4096 bytes too few"), "{error}");
     }
 
     #[test]

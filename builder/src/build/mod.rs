@@ -36,6 +36,8 @@ use crate::slotimage::{self, Identity, SlotError, SlotImage, SlotParts, Source};
 use crate::tree::{Reader, Tree, display};
 use crate::verity::{self, VerityError};
 
+const MIB: f64 = 1_048_576.0;
+
 /// What to build, and where.
 #[derive(Debug, Clone)]
 pub struct BuildOptions {
@@ -128,10 +130,10 @@ pub enum BuildError {
     #[error(transparent)]
     Slot(#[from] SlotError),
     /// The content does not fit, and what takes the room.
-    #[error("{source}\nthe largest files:\n{largest}")]
+    #[error("{problem}\nthe largest files:\n{largest}")]
     TooLarge {
         /// By how much.
-        source: SlotError,
+        problem: SlotError,
         /// Ten lines.
         largest: String,
     },
@@ -339,7 +341,7 @@ fn write_slot(
     };
     let room = layout.partition(Role::UsrA).bytes;
     slotimage::check_fits(slotimage::slot_bytes(&parts), room)
-        .map_err(|source| BuildError::TooLarge { source, largest: largest(&files.usr) })?;
+        .map_err(|problem| BuildError::TooLarge { problem, largest: largest(&files.usr) })?;
     steps.measure("file system", || plan.write_at(file, 0, &Reader::new()))?;
     let superblock = verity::Superblock {
         uuid: disk::derived_guid(product, "verity").to_disk(),
@@ -386,7 +388,7 @@ fn command_line(
 
 fn largest(tree: &Tree) -> String {
     let lines = tree.largest(10).into_iter().map(|(bytes, path, origin)| {
-        format!("  {:>10.1} MB  /usr{} ({origin})", bytes as f64 / 1e6, display(&path))
+        format!("  {:>8.1} MiB  /usr{} ({origin})", bytes as f64 / MIB, display(&path))
     });
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -1,0 +1,452 @@
+//! The `ferrite` command as its users run it: what it refuses, how it says so, and what it leaves behind.
+//!
+//! Packages come from the user's cache when it has them, as in every build.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails by panicking is a test that fails"
+)]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use debian::cache::Cache;
+use tempfile::TempDir;
+
+/// What a run came to.
+#[derive(Debug)]
+struct Outcome {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+fn outcome(command: &mut Command) -> Outcome {
+    let output = command.env("NO_COLOR", "1").output().unwrap();
+    Outcome {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn ferrite<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Outcome {
+    outcome(Command::new(env!("CARGO_BIN_EXE_ferrite")).args(arguments))
+}
+
+fn source() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn scratch() -> TempDir {
+    TempDir::with_prefix_in("cli-", env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// The minimal recipe with some text replaced and some added at its end.
+struct Recipe {
+    folder: TempDir,
+    path: PathBuf,
+}
+
+impl Recipe {
+    fn new(changes: &[(&str, &str)], added: &str) -> Self {
+        let mut text = fs::read_to_string(source().join("recipes/minimal.yaml")).unwrap();
+        for (from, to) in changes {
+            assert_eq!(text.matches(from).count(), 1, "{from:?} is not once in the minimal recipe");
+            text = text.replace(from, to);
+        }
+        text.push_str(added);
+        let folder = scratch();
+        let path = folder.path().join("recipe.yaml");
+        fs::write(&path, text).unwrap();
+        Self { folder, path }
+    }
+
+    fn out(&self) -> PathBuf {
+        self.folder.path().join("out")
+    }
+
+    fn build(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferrite"));
+        command.arg("build").arg("--recipe").arg(&self.path).arg("--out").arg(self.out());
+        command
+    }
+
+    /// The build fails with one error that has these phrases and a hint, and leaves nothing behind.
+    fn is_refused(&self, phrases: &[&str]) -> String {
+        self.refusal(&mut self.build(), phrases)
+    }
+
+    fn refusal(&self, command: &mut Command, phrases: &[&str]) -> String {
+        let found = outcome(command);
+        assert_eq!(found.code, 1, "{found:?}");
+        assert_eq!(found.stdout, "");
+        let text = &found.stderr;
+        assert_eq!(text.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{text}");
+        for phrase in phrases.iter().chain(&["hint: "]) {
+            assert!(text.contains(phrase), "no {phrase:?} in:\n{text}");
+        }
+        assert!(text.ends_with('\n') && !text.contains("panicked"), "{text}");
+        let left: Vec<_> =
+            fs::read_dir(self.out()).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
+        found.stderr
+    }
+}
+
+/// The minimal image, built once for all tests of this process.
+fn image() -> &'static Path {
+    static IMAGE: OnceLock<(Recipe, PathBuf)> = OnceLock::new();
+    let (_, path) = IMAGE.get_or_init(|| {
+        let recipe = Recipe::new(&[], "");
+        let built = outcome(&mut recipe.build());
+        assert_eq!(built.code, 0, "{built:?}");
+        let path = PathBuf::from(built.stdout.trim_end());
+        assert_eq!(path, recipe.out().join("ferrite-minimal-0.1.0-x86_64.raw"));
+        (recipe, path)
+    });
+    path
+}
+
+#[test]
+fn an_unknown_package_is_refused_with_the_name_that_was_meant() {
+    let recipe = Recipe::new(&[("- busybox-static", "- busybox-statik")], "");
+    // What to do is in the line itself.
+    let found = outcome(&mut recipe.build());
+    assert_eq!(found.code, 1);
+    assert!(
+        found.stderr.contains("there is no package \"busybox-statik\" in trixie, trixie-security"),
+        "{found:?}"
+    );
+    assert!(found.stderr.contains("did you mean busybox-static"), "{found:?}");
+    assert_eq!(fs::read_dir(recipe.out()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_dependency_that_nothing_satisfies_is_refused_with_the_way_to_it() {
+    // The security suite has the kernel, but not what the kernel asks for.
+    let changes = [
+        ("[trixie, trixie-security]", "[trixie-security]"),
+        (
+            "  - base-passwd         # root and nobody\n  - busybox-static\n  - e2fsprogs ",
+            "  - linux-image-cloud-amd64 ",
+        ),
+        ("  - kmod (= 34.2)\n", ""),
+    ];
+    let text = Recipe::new(&changes, "").is_refused(&[
+        "linux-image-cloud-amd64",
+        "cannot be installed",
+        "kmod",
+        "`provides:`",
+    ]);
+    assert!(text.contains("kmod: there is no such package"), "{text}");
+}
+
+#[test]
+fn packages_that_exclude_each_other_are_refused_with_both_names() {
+    let recipe = Recipe::new(&[("- e2fsprogs ", "- busybox\n  - e2fsprogs ")], "");
+    recipe.is_refused(&["busybox-static", "busybox 1:", "exclude each other"]);
+}
+
+#[test]
+fn a_path_of_two_packages_is_refused_with_both_names() {
+    // zutils wraps gzip's programs and counts on its scripts to move them out of the way.
+    let recipe = Recipe::new(&[("- e2fsprogs ", "- gzip\n  - zutils\n  - e2fsprogs ")], "");
+    recipe.is_refused(&["/usr/bin/z", " comes from gzip ", " and from zutils ", "`replace:`"]);
+}
+
+#[test]
+fn a_path_of_a_package_and_the_recipe_is_refused_unless_it_is_replaced() {
+    let files = "files:\n  - path: /usr/bin/busybox\n    content: no\n";
+    let recipe = Recipe::new(&[], files);
+    recipe.is_refused(&["/usr/bin/busybox comes from busybox-static", "from the recipe", "`replace:`"]);
+}
+
+#[test]
+fn content_that_does_not_fit_is_refused_with_what_takes_the_room() {
+    let changes = [
+        ("usr: 128MiB", "usr: 32MiB"),
+        ("- e2fsprogs ", "- linux-image-cloud-amd64\n  - e2fsprogs "),
+        ("    - fs/fat/**\n", "    - fs/**\n    - drivers/**\n"),
+    ];
+    let text = Recipe::new(&changes, "").is_refused(&["the largest files:", "`partitions: usr:`"]);
+    let (head, list) = text.split_once("the largest files:\n").unwrap();
+    assert!(head.contains("MiB and has 32.0, ") && head.ends_with(" bytes too few\n"), "{head}");
+    let rows: Vec<_> = list.lines().take_while(|line| !line.starts_with("hint")).collect();
+    assert_eq!(rows.len(), 10, "{text}");
+    assert!(rows.iter().all(|row| row.contains(" MiB  /usr/")), "{text}");
+}
+
+#[test]
+fn a_file_system_that_is_full_is_an_error_with_the_file_and_no_image() {
+    image();
+    let recipe = Recipe::new(&[], "");
+    // A limit on the size of files is what an ordinary user can set; the write that hits it fails like one on a full disk.
+    let mut command = Command::new("sh");
+    let build = recipe.build();
+    command.args(["-c", "trap '' XFSZ; ulimit -f 24000; exec \"$0\" \"$@\""]);
+    command.arg(build.get_program()).args(build.get_args());
+    recipe.refusal(&mut command, &["caused by: File too large", "make room", "--out"]);
+}
+
+#[test]
+fn what_stood_under_the_image_name_survives_a_build_that_fails() {
+    image();
+    let recipe = Recipe::new(&[], "");
+    fs::create_dir(recipe.out()).unwrap();
+    let old = recipe.out().join("ferrite-minimal-0.1.0-x86_64.raw");
+    fs::write(&old, "old").unwrap();
+    let mut command = Command::new("sh");
+    let build = recipe.build();
+    command.args(["-c", "trap '' XFSZ; ulimit -f 24000; exec \"$0\" \"$@\""]);
+    assert_eq!(outcome(command.arg(build.get_program()).args(build.get_args())).code, 1);
+    assert_eq!(fs::read_to_string(&old).unwrap(), "old");
+    assert_eq!(fs::read_dir(recipe.out()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_mirror_that_is_not_there_is_named() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let recipe = Recipe::new(&[], "");
+    let mirror = format!("http://127.0.0.1:{port}/debian");
+    let mut command = recipe.build();
+    command.args(["--mirror", &mirror]).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
+    let text = recipe
+        .refusal(&mut command, &["cannot fetch dists/trixie", &mirror, "Connection refused", "--mirror"]);
+    // A mirror that fails the same way each time is told once, and once in the error.
+    assert!(text.matches("Connection refused").count() <= 4, "{text}");
+}
+
+#[test]
+fn an_empty_cache_without_network_is_told() {
+    let recipe = Recipe::new(&[], "");
+    let mut command = recipe.build();
+    command.arg("--offline").env("FERRITE_CACHE", recipe.folder.path().join("cache"));
+    recipe.refusal(&mut command, &["offline, and the cache in", "lacks", "without --offline"]);
+}
+
+/// Serves the indexes that the user's cache has; `alter` changes them. The first package breaks off, and with it the whole mirror
+/// ends.
+fn dying_mirror(alter: fn(Vec<u8>) -> Vec<u8>) -> String {
+    image();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/debian", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            if !serve(stream, alter) {
+                return;
+            }
+        }
+    });
+    url
+}
+
+/// Answers one request; false when the mirror shall end.
+fn serve(mut stream: TcpStream, alter: fn(Vec<u8>) -> Vec<u8>) -> bool {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    let request = lines.next().unwrap_or_default();
+    lines.take_while(|line| !line.is_empty()).for_each(drop);
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    if path.contains("/pool/") {
+        // Nothing can be done about a client that has gone.
+        let _ =
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n!<arch>\nand then nothing");
+        return false;
+    }
+    let root = Cache::from_env().root().to_owned();
+    let found = if path.ends_with("/InRelease") {
+        let suite = path.trim_end_matches("/InRelease").rsplit('/').next().unwrap_or_default();
+        // The cache has one folder for each list of mirrors: `SUITE-KEY`.
+        let folders = fs::read_dir(root.join("releases")).unwrap().map(|entry| entry.unwrap().path());
+        let of_suite = |folder: &PathBuf| {
+            folder
+                .file_name()
+                .and_then(|name| name.to_str()?.rsplit_once('-'))
+                .is_some_and(|(name, _)| name == suite)
+        };
+        let files = folders.filter(of_suite).map(|folder| folder.join("InRelease"));
+        let newest = files.max_by_key(|path| fs::metadata(path).unwrap().modified().unwrap());
+        newest.and_then(|path| fs::read(path).ok()).map(alter)
+    } else {
+        let hash = path.rsplit('/').next().unwrap_or_default();
+        hash.get(..2).and_then(|start| fs::read(root.join("by-hash/sha256").join(start).join(hash)).ok())
+    };
+    let answer = match found {
+        Some(body) => {
+            let head =
+                format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+            [head.into_bytes(), body].concat()
+        }
+        None => b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".to_vec(),
+    };
+    let _ = stream.write_all(&answer);
+    true
+}
+
+#[test]
+fn a_mirror_that_goes_down_mid_way_is_told_with_the_package() {
+    let mirror = dying_mirror(|bytes| bytes);
+    let recipe = Recipe::new(&[], "");
+    let mut command = recipe.build();
+    command.args(["--mirror", &mirror]).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
+    let text = recipe.refusal(&mut command, &["cannot fetch pool/", ".deb", &mirror, "Connection refused"]);
+    assert!(!text.contains("InRelease"), "the indexes came whole:\n{text}");
+}
+
+#[test]
+fn an_index_that_was_tampered_with_is_refused_by_name() {
+    let mirror = dying_mirror(|bytes| {
+        String::from_utf8(bytes).unwrap().replacen("Codename: trixie", "Codename: trixxe", 1).into_bytes()
+    });
+    let recipe = Recipe::new(&[], "");
+    let mut command = recipe.build();
+    command.args(["--mirror", &mirror]).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
+    recipe.refusal(&mut command, &["dists/trixie", "InRelease", "signature", "cannot be trusted"]);
+}
+
+#[test]
+fn keys_that_are_missing_or_garbage_are_refused_by_file() {
+    for (keys, phrases) in [
+        ("keys:\n  signing: none.pem\n", ["cannot read key file", "none.pem", "relative to the recipe"]),
+        ("keys:\n  signing: garbage.pem\n", ["garbage.pem", "not an Ed25519 private key", "openssl genpkey"]),
+        ("keys:\n  trusted: [garbage.pem]\n", ["garbage.pem", "not an Ed25519 public key", "-pubout"]),
+    ] {
+        let recipe = Recipe::new(&[], keys);
+        fs::write(recipe.folder.path().join("garbage.pem"), "garbage\n").unwrap();
+        recipe.is_refused(&phrases);
+    }
+    // The two halves in each other's place.
+    let development = |name: &str| source().join("keys").join(name).display().to_string();
+    let public = format!("keys:\n  signing: {}\n", development("development.pub"));
+    Recipe::new(&[], &public).is_refused(&["development.pub", "not an Ed25519 private key"]);
+    let private = format!("keys:\n  trusted: [{}]\n", development("development.key"));
+    Recipe::new(&[], &private).is_refused(&["development.key", "not an Ed25519 public key"]);
+}
+
+#[test]
+fn malformed_yaml_is_shown_in_its_line() {
+    let recipe = Recipe::new(&[("\npartitions:\n  esp: 64MiB", "\npartitions:\n\tesp: 64MiB")], "");
+    let place = format!("{}:", recipe.path.display());
+    recipe.is_refused(&[
+        &place,
+        ":1: error: a tab in the indentation",
+        "| \tesp: 64MiB\n",
+        "| ^\n",
+        "spaces",
+    ]);
+}
+
+#[test]
+fn validate_tells_valid_from_broken_from_unreadable() {
+    for recipe in ["minimal", "ferrite"] {
+        let found = ferrite([Path::new("validate"), &source().join(format!("recipes/{recipe}.yaml"))]);
+        assert_eq!((found.code, found.stdout.as_str()), (0, ""), "{found:?}");
+    }
+    let broken = Recipe::new(&[("\npackages:", "\npakages:"), ("usr: 128MiB", "usr: 1GB")], "");
+    let found = ferrite([Path::new("validate"), &broken.path]);
+    assert_eq!(found.code, 1);
+    assert!(found.stdout.contains(":10:1: error: unknown key `pakages`"), "{found:?}");
+    assert!(found.stdout.contains("^^^^^^^\nhint: did you mean `packages`?\n"), "{found:?}");
+    let missing = ferrite(["validate", "/nonexistent/recipe.yaml"]);
+    assert_eq!(missing.code, 2);
+    assert!(missing.stderr.contains("cannot read the recipe /nonexistent/recipe.yaml"), "{missing:?}");
+}
+
+#[test]
+fn inspect_explains_an_image_for_people_and_for_scripts() {
+    let found = ferrite([Path::new("inspect"), image(), Path::new("--verify")]);
+    assert_eq!(found.code, 0, "{found:?}");
+    for phrase in ["EFI-SYSTEM", "USR-A", "USR-B", "OEM", "ferrite-minimal 0.1.0", "DEVELOPMENT KEY"] {
+        assert!(found.stdout.contains(phrase), "no {phrase:?} in {}", found.stdout);
+    }
+    let found = ferrite([Path::new("inspect"), Path::new("--json"), image()]);
+    let json: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(json["partitions"].as_array().unwrap().len(), 4);
+    assert_eq!(json["slots"]["USR-A"]["priority"], 2);
+    assert_eq!(json["slots"]["USR-B"]["empty"], true);
+    let slot = image().with_extension("usr");
+    assert_eq!(ferrite([Path::new("inspect"), &slot]).code, 0);
+}
+
+#[test]
+fn inspect_says_what_is_no_image_and_what_is_damaged() {
+    let folder = scratch();
+    let garbage = folder.path().join("garbage");
+    fs::write(&garbage, [0x5a; 10_000]).unwrap();
+    for path in [garbage.as_path(), Path::new("/dev/null")] {
+        let found = ferrite([Path::new("inspect"), path]);
+        assert_eq!((found.code, found.stdout.as_str()), (1, ""));
+        assert!(found.stderr.contains("neither a disk image"), "{found:?}");
+    }
+    let found = ferrite([Path::new("inspect"), folder.path()]);
+    assert!(found.code == 1 && found.stderr.contains("directory"), "{found:?}");
+    let found = ferrite(["inspect", "/nonexistent"]);
+    assert!(found.code == 1 && found.stderr.contains("No such file"), "{found:?}");
+    // The first half of a disk: the table is there, its copy and half of the slots are not.
+    let half = folder.path().join("half.raw");
+    let mut command = Command::new("cp");
+    assert!(command.args(["--sparse=always", "--"]).arg(image()).arg(&half).status().unwrap().success());
+    let file = fs::File::options().write(true).open(&half).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    let found = ferrite([Path::new("inspect"), &half]);
+    assert_eq!(found.code, 1, "{found:?}");
+    assert!(found.stdout.contains("problem") && found.stderr.is_empty(), "{found:?}");
+}
+
+#[test]
+fn every_command_has_help_that_tells_its_exit_codes() {
+    for command in ["build", "run", "inspect", "validate"] {
+        let found = ferrite([command, "--help"]);
+        assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{command}");
+        assert!(found.stdout.contains("Exit codes: 0 "), "{}", found.stdout);
+        assert!(found.stdout.contains("2 wrong use"), "{}", found.stdout);
+    }
+    assert!(ferrite(["--help"]).stdout.contains("Exit codes"));
+    assert_eq!(ferrite(["--version"]).stdout, concat!("ferrite ", env!("CARGO_PKG_VERSION"), "\n"));
+}
+
+#[test]
+fn wrong_use_is_told_apart_from_failure() {
+    let cases: [(&[&str], &str); 9] = [
+        (&[], "Usage: ferrite"),
+        (&["biuld"], "'build'"),
+        (&["build", "--recpie", "x"], "'--recipe'"),
+        (&["build", "--mirror", "ftp://x"], "http or https"),
+        (&["run", "--port", "nonsense"], "HOST:GUEST"),
+        (&["run", "--memory", "1"], "128 MiB"),
+        (&["run", "--disk-size", "1G"], "4 GiB"),
+        (&["run", "--ephemeral", "--reset"], "cannot be used with"),
+        (&["inspect"], "<IMAGE>"),
+    ];
+    for (arguments, phrase) in cases {
+        let found = ferrite(arguments);
+        assert_eq!((found.code, found.stdout.as_str()), (2, ""), "{arguments:?}");
+        assert!(found.stderr.contains(phrase), "{arguments:?}: {}", found.stderr);
+    }
+    let recipe = Recipe::new(&[], "");
+    let mut command = recipe.build();
+    recipe
+        .refusal(command.args(["--version", "A B"]), &["--version: `A B` is no image version", "lower-case"]);
+}
+
+#[test]
+fn the_same_recipe_gives_the_same_bytes() {
+    let again = Recipe::new(&[], "");
+    let built = outcome(again.build().arg("--json"));
+    assert_eq!(built.code, 0, "{built:?}");
+    let json: serde_json::Value = serde_json::from_str(&built.stdout).unwrap();
+    let notes = json["notes"].as_array().unwrap();
+    assert_eq!(notes.len(), 1, "a recipe of ours needs no note but the one on the key: {notes:?}");
+    for suffix in ["usr", "raw", "manifest.json"] {
+        let (first, second) = (
+            image().with_extension(suffix),
+            again.out().join(format!("ferrite-minimal-0.1.0-x86_64.{suffix}")),
+        );
+        assert_eq!(first.file_name(), second.file_name());
+        assert!(fs::read(first).unwrap() == fs::read(second).unwrap(), "{suffix} differs");
+    }
+}
