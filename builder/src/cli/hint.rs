@@ -58,11 +58,10 @@ fn of_tree(error: &TreeError) -> Option<String> {
 fn of_key(error: &SigningError) -> String {
     match error {
         SigningError::Read { .. } => {
-            "paths of keys are relative to the recipe; without `keys: signing:` the development key signs".to_owned()
+            "paths of keys are relative to the recipe; without `keys: signing:` the development key signs"
+                .to_owned()
         }
-        SigningError::Private { .. } => {
-            "`openssl genpkey -algorithm ed25519 -out FILE` makes one".to_owned()
-        }
+        SigningError::Private { .. } => "`openssl genpkey -algorithm ed25519 -out FILE` makes one".to_owned(),
         SigningError::Public { .. } => {
             "`openssl pkey -in PRIVATE -pubout -out FILE` gets it from the private key".to_owned()
         }
