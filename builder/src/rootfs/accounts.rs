@@ -228,6 +228,15 @@ impl Accounts {
         Ok(())
     }
 
+    /// Gives root `/bin/sh` when the image has no bash, which Debian's masters name: a shell that is not there lets
+    /// nobody in.
+    pub fn settle_root_shell(&mut self, image_has_bash: bool) {
+        let root = self.users.get_mut("root").filter(|root| root.shell == "/bin/bash" && !image_has_bash);
+        if let Some(root) = root {
+            "/bin/sh".clone_into(&mut root.shell);
+        }
+    }
+
     /// Makes a user a member of a group.
     ///
     /// # Errors
@@ -378,6 +387,15 @@ mod tests {
 
     fn masters() -> Accounts {
         Accounts::from_masters(PASSWD, GROUP).unwrap()
+    }
+
+    #[test]
+    fn root_has_a_shell_that_is_there() {
+        let mut accounts = masters();
+        accounts.settle_root_shell(true);
+        assert!(accounts.passwd().starts_with("root:x:0:0:root:/root:/bin/bash\n"));
+        accounts.settle_root_shell(false);
+        assert!(accounts.passwd().starts_with("root:x:0:0:root:/root:/bin/sh\n"));
     }
 
     #[test]

@@ -84,6 +84,7 @@ pub fn assemble(
     effects::apply(&mut staging, &mut accounts)?;
     recipe_files::add_accounts(&mut staging, &mut accounts, recipe).map_err(StagingError::from)?;
     recipe_files::add_files(&mut staging, &accounts, recipe)?;
+    accounts.settle_root_shell(staging.has(b"usr/bin/bash"));
     effects::write_accounts(&mut staging, &accounts)?;
     units::enable(&mut staging, &recipe.units)?;
     effects::shell_link(&mut staging)?;
