@@ -161,6 +161,7 @@ pub fn write_accounts(staging: &mut Staging, accounts: &Accounts) -> Result<(), 
 fn base_files(staging: &mut Staging) -> Result<(), StagingError> {
     let profile = staging.text(b"usr/share/base-files/profile")?;
     if let Some(profile) = profile {
+        let profile = without_run_parts(&profile);
         staging.own_file_if_absent("etc/profile", profile.into_bytes(), 0o644)?;
     }
     let nsswitch = staging.text(b"usr/share/libc-bin/nsswitch.conf")?;
@@ -188,6 +189,18 @@ fn base_files(staging: &mut Staging) -> Result<(), StagingError> {
         }
     }
     staging.own_file_if_absent("etc/shells", text.into_bytes(), 0o644)
+}
+
+/// The same script with the shell's own list of `/etc/profile.d` in place of that of debianutils' `run-parts`, which an image
+/// need not have (BusyBox's cannot list).
+fn without_run_parts(profile: &str) -> String {
+    let line = |line: &str| match line.split_once("for i in $(run-parts ") {
+        Some((indent, rest)) if rest.contains("/etc/profile.d)") => {
+            format!("{indent}for i in /etc/profile.d/*.sh; do\n")
+        }
+        _ => line.to_owned(),
+    };
+    profile.split_inclusive('\n').map(line).collect()
 }
 
 fn pam_stacks(staging: &mut Staging) -> Result<(), StagingError> {
@@ -258,6 +271,14 @@ pub fn shell_link(staging: &mut Staging) -> Result<(), StagingError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_profile_needs_no_run_parts() {
+        let debian = "if x; then\n  for i in $(run-parts --list --regex '^[a-z]*\\.sh$' /etc/profile.d); do\n    . $i\n";
+        let ours = "if x; then\n  for i in /etc/profile.d/*.sh; do\n    . $i\n";
+        assert_eq!(without_run_parts(debian), ours);
+        assert_eq!(without_run_parts(ours), ours);
+    }
 
     #[test]
     fn scripts_that_debhelper_wrote_need_no_note() {

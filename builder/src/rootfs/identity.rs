@@ -27,8 +27,9 @@ const LINKS: [&str; 7] = [
 /// A path is taken by something else than base-files' own.
 pub fn write(staging: &mut Staging, recipe: &Recipe) -> Result<(), StagingError> {
     let (name, version) = (recipe.name.as_str(), recipe.version.as_str());
+    let pretty = pretty_name(name, version);
     let text = format!(
-        "NAME=\"Ferrite\"\nPRETTY_NAME=\"Ferrite {name} {version}\"\nID=ferrite\nID_LIKE=debian\nVERSION=\"{version}\"\n\
+        "NAME=\"Ferrite\"\nPRETTY_NAME=\"{pretty}\"\nID=ferrite\nID_LIKE=debian\nVERSION=\"{version}\"\n\
          VERSION_ID=\"{version}\"\nIMAGE_ID=\"{name}\"\nIMAGE_VERSION=\"{version}\"\nARCHITECTURE=\"{}\"\n",
         recipe.architecture.name().replace('_', "-"),
     );
@@ -37,8 +38,17 @@ pub fn write(staging: &mut Staging, recipe: &Recipe) -> Result<(), StagingError>
     }
     staging.own_file("usr/lib/os-release", text.into_bytes(), 0o644)?;
     staging.own_link("etc/os-release", "../usr/lib/os-release")?;
-    staging.own_file("etc/issue", format!("Ferrite {name} {version} \\n \\l\n").into_bytes(), 0o644)?;
+    staging.own_file("etc/issue", format!("{pretty} \\n \\l\n").into_bytes(), 0o644)?;
     staging.own_file("etc/hostname", format!("{name}\n").into_bytes(), 0o644)
+}
+
+/// "Ferrite 0.1.0" for the product, "Ferrite NAME 0.1.0" for the images that others make of it.
+fn pretty_name(name: &str, version: &str) -> String {
+    match name.strip_prefix("ferrite") {
+        Some("") => format!("Ferrite {version}"),
+        Some(rest) if rest.starts_with('-') => format!("Ferrite {} {version}", rest.trim_start_matches('-')),
+        _ => format!("Ferrite {name} {version}"),
+    }
 }
 
 /// Puts PID 1 with its other names, and Ferrite's units, into the tree.
@@ -69,4 +79,17 @@ pub fn install_programs(staging: &mut Staging, init: &Path, units: &Path) -> Res
         staging.own_file(&format!("usr/lib/systemd/system/{name}"), read(file)?, 0o644)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_product_is_named_once() {
+        assert_eq!(pretty_name("ferrite", "1.0"), "Ferrite 1.0");
+        assert_eq!(pretty_name("ferrite-minimal", "1.0"), "Ferrite minimal 1.0");
+        assert_eq!(pretty_name("edge", "1.0"), "Ferrite edge 1.0");
+        assert_eq!(pretty_name("ferrites", "1.0"), "Ferrite ferrites 1.0");
+    }
 }
