@@ -10,7 +10,7 @@ use qemu::{AccelChoice, Disk, OnReboot, Serial, Vm, VmSpec};
 use crate::Image;
 
 /// Far more than anything takes on a busy machine: a limit tells a hang, it does not time anything.
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(240);
 
 /// How long a shell may take to answer before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(15);

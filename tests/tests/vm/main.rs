@@ -1,0 +1,12 @@
+//! Whole images in virtual machines. Each test has disks of its own; the emulator admits as many machines at once as the
+//! host has room for. Figures are printed: run with `--nocapture` to see them.
+
+mod direct;
+mod ferrite;
+mod loader;
+mod power;
+mod state;
+mod support;
+mod table;
+mod tries;
+mod verity;

@@ -1,0 +1,56 @@
+//! STATE over boots: what was written is there, and a larger disk is used (SAFETY 5, 21).
+
+use anyhow::{Context as _, Result};
+use ferrite_tests::{DiskFile, Guest, Image, scratch};
+
+use crate::support::{GIB, MIB, options, wait_until_good};
+
+/// Size of the file system on /var in KiB, as `df` tells.
+fn var_kib(guest: &mut Guest) -> Result<u64> {
+    let text = guest.check("df -P -k /var")?;
+    let line = text.lines().find(|line| line.ends_with(" /var")).context("df lists no /var")?;
+    Ok(line.split_ascii_whitespace().nth(1).context("df prints no size")?.parse()?)
+}
+
+#[test]
+fn a_disk_that_is_enlarged_is_regrown_and_keeps_its_files() -> Result<()> {
+    let folder = scratch()?;
+    let path = folder.path().join("disk.raw");
+    // As people do it: the image on a larger disk, the table where it was built.
+    Image::minimal()?.copy_to(&path)?;
+    let mut disk = DiskFile::open(&path)?;
+    disk.enlarge(GIB)?;
+    assert!(!disk.load().is_at_end() && !disk.has("STATE")?);
+    let image_disk = Image::inspect(&path)?.disk_guid;
+
+    let mut guest = Guest::start(&path, &options("first-boot"))?;
+    guest.wait_for_shell()?;
+    wait_until_good(&mut guest)?;
+    let first_kib = var_kib(&mut guest)?;
+    guest.check("head -c 5000000 /dev/urandom > /var/kept")?;
+    let sum = guest.check("sha256sum /var/kept")?;
+    guest.poweroff()?;
+    assert!(disk.table_is_whole());
+    let first = disk.partition("STATE")?;
+    assert!(first.end > GIB - 2 * MIB, "STATE ends at {}", first.end);
+    let report = Image::inspect(&path)?;
+    assert!(report.is_good(), "{:?}", report.problems);
+    assert_ne!(report.disk_guid, image_disk, "the first boot makes the disk's GUID random");
+
+    disk.enlarge(2 * GIB)?;
+    assert!(!disk.table_is_whole());
+    let mut guest = Guest::start(&path, &options("enlarged"))?;
+    guest.wait_for_shell()?;
+    let second_kib = var_kib(&mut guest)?;
+    assert_eq!(guest.check("sha256sum /var/kept")?, sum);
+    guest.poweroff()?;
+    assert!(disk.table_is_whole(), "both copies, the backup at the new end");
+    let second = disk.partition("STATE")?;
+    assert_eq!(second.start, first.start);
+    assert!(second.end > 2 * GIB - 2 * MIB, "STATE ends at {}", second.end);
+    assert!(second_kib > first_kib + 1_000_000, "{first_kib} KiB, then {second_kib} KiB");
+    println!("STATE: {first_kib} KiB on a disk of 1 GiB, {second_kib} KiB after it grew to 2 GiB");
+    let report = Image::inspect(&path)?;
+    assert!(report.is_good(), "{:?}", report.problems);
+    Ok(())
+}
