@@ -49,6 +49,10 @@ impl Shell {
                 libc::SIGINT => self.begin_power("reboot.target"), // Ctrl-Alt-Del
                 libc::SIGPWR => self.begin_power("poweroff.target"),
                 libc::SIGHUP => self.reload_files(),
+                // BusyBox's own reboot, poweroff and halt, which its shell prefers to programs of those names.
+                libc::SIGTERM => self.begin_power("reboot.target"),
+                libc::SIGUSR2 => self.begin_power("poweroff.target"),
+                libc::SIGUSR1 => self.begin_power("halt.target"),
                 number if number == realtime + 3 => self.begin_power("halt.target"),
                 number if number == realtime + 4 => self.begin_power("poweroff.target"),
                 number if number == realtime + 5 => self.begin_power("reboot.target"),

@@ -118,7 +118,15 @@ pub struct Shell {
 }
 
 /// Signals that PID 1 listens to. Those from `SIGRTMIN+3` on are systemd's power signals.
-const SIGNALS: [i32; 5] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPWR];
+const SIGNALS: [i32; 7] = [
+    libc::SIGCHLD,
+    libc::SIGTERM,
+    libc::SIGINT,
+    libc::SIGHUP,
+    libc::SIGPWR,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
 /// How often a PID file that is not there yet is looked for.
 const PID_FILE_PAUSE: Monotonic = Monotonic(20_000);
 /// Time without news that makes the shell look at its clocks anyway.
