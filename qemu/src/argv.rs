@@ -172,8 +172,11 @@ pub fn arguments(spec: &VmSpec, places: &Places) -> Result<Vec<String>, SpecErro
     let mut args = Arguments(Vec::new());
     machine(&mut args, spec, places)?;
     console_and_control(&mut args, spec, places)?;
+    // A kernel that is given takes the first place in the boot order itself; a disk that claims it too is refused.
+    let boots_from_disk = !matches!(spec.boot, Boot::Direct { .. });
     for (index, disk) in spec.disks.iter().enumerate() {
-        add_disk(&mut args, index, disk, places)?;
+        let order = Some(index).filter(|_| boots_from_disk);
+        add_disk(&mut args, index, disk, order, places)?;
     }
     network(&mut args, spec, places)?;
     guest_data(&mut args, spec, places)?;
@@ -285,7 +288,13 @@ fn set(object: &mut Value, key: &str, value: Value) {
     }
 }
 
-fn add_disk(args: &mut Arguments, index: usize, disk: &Disk, places: &Places) -> Result<(), SpecError> {
+fn add_disk(
+    args: &mut Arguments,
+    index: usize,
+    disk: &Disk,
+    order: Option<usize>,
+    places: &Places,
+) -> Result<(), SpecError> {
     let name = format!("disk{index}");
     let overlay = places.overlays.get(index).and_then(Option::as_deref);
     let read_only = disk.write == DiskWrite::ReadOnly;
@@ -304,7 +313,10 @@ fn add_disk(args: &mut Arguments, index: usize, disk: &Disk, places: &Places) ->
     }
     set(&mut node, "node-name", json!(name));
     args.json("-blockdev", &node);
-    let mut device = json!({"driver": "virtio-blk-pci", "drive": name, "bootindex": index});
+    let mut device = json!({"driver": "virtio-blk-pci", "drive": name});
+    if let Some(order) = order {
+        set(&mut device, "bootindex", json!(order));
+    }
     if let Some(serial) = &disk.serial {
         set(&mut device, "serial", json!(serial));
     }
