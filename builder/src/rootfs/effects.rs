@@ -66,8 +66,6 @@ const SCRIPTED_STATE: [(&str, &str); 3] = [
 const NSSWITCH: &str = "passwd: files\ngroup: files\nshadow: files\ngshadow: files\nhosts: files dns\nnetworks: files\n\
     protocols: files\nservices: files\nethers: files\nrpc: files\n";
 
-const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
-
 /// Does everything but the accounts' files, which [`write_accounts`] writes when the recipe's users are in.
 ///
 /// # Errors
@@ -167,7 +165,6 @@ fn base_files(staging: &mut Staging) -> Result<(), StagingError> {
     let nsswitch = staging.text(b"usr/share/libc-bin/nsswitch.conf")?;
     let nsswitch = nsswitch.unwrap_or_else(|| NSSWITCH.to_owned());
     staging.own_file_if_absent("etc/nsswitch.conf", nsswitch.into_bytes(), 0o644)?;
-    staging.own_file_if_absent("etc/hosts", HOSTS.as_bytes().to_vec(), 0o644)?;
     staging.own_file_if_absent("etc/default/locale", b"LANG=C.UTF-8\n".to_vec(), 0o644)?;
     staging.own_link_if_absent("etc/mtab", "../proc/self/mounts")?;
     staging.own_link_if_absent("etc/resolv.conf", "../run/ferrite/resolv.conf")?;

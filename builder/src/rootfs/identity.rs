@@ -21,7 +21,8 @@ const LINKS: [&str; 7] = [
     "usr/lib/systemd/systemd",
 ];
 
-/// Writes os-release, the host name and the issue; they are the recipe's, whatever base-files says.
+/// Writes os-release, the host name and the issue; they are the recipe's, whatever base-files says. (`/etc/hosts` is init's: it follows
+/// the name that the machine gets.)
 ///
 /// # Errors
 /// A path is taken by something else than base-files' own.
