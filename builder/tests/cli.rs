@@ -398,6 +398,25 @@ fn inspect_says_what_is_no_image_and_what_is_damaged() {
 }
 
 #[test]
+fn run_refuses_what_is_no_disk_image() {
+    let folder = scratch();
+    let garbage = folder.path().join("garbage.raw");
+    fs::write(&garbage, [0x5a; 10_000]).unwrap();
+    let slot = image().with_extension("usr");
+    for (path, phrase) in [
+        (garbage.as_path(), "neither a disk image"),
+        (slot.as_path(), "is a slot image"),
+        (Path::new("/nonexistent.raw"), "No such file"),
+    ] {
+        let found = ferrite([Path::new("run"), Path::new("--image"), path]);
+        assert_eq!((found.code, found.stdout.as_str()), (1, ""), "{found:?}");
+        assert!(found.stderr.contains(phrase), "{found:?}");
+    }
+    // Nothing was made beside it.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn every_command_has_help_that_tells_its_exit_codes() {
     for command in ["build", "run", "inspect", "validate"] {
         let found = ferrite([command, "--help"]);

@@ -19,7 +19,7 @@ use super::args::{AccelChoice as AccelArg, RunArgs};
 use super::progress::Terminal;
 use super::{build_image, out_folder, recipe_path};
 use crate::build;
-use crate::{direct, sshkey};
+use crate::{direct, inspect, sshkey};
 
 /// Who is logged in on the console, and whose keys are installed.
 const USER: &str = "core";
@@ -50,7 +50,7 @@ struct Underlay {
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let terminal = Arc::new(Terminal::new());
     let image = match &args.image {
-        Some(image) => image.clone(),
+        Some(image) => bootable(image, &terminal)?,
         None => current_image(args)?,
     };
     let emulator = if args.system_qemu {
@@ -99,6 +99,20 @@ fn current_image(args: &RunArgs) -> Result<PathBuf> {
         return Ok(image);
     }
     Ok(build_image(&args.build)?.image)
+}
+
+/// An image that the user names, if it is one of a disk: the firmware would only say that it found nothing. What is wrong
+/// inside it is for the boot loader to tell, and a reason to look.
+fn bootable(image: &Path, terminal: &Terminal) -> Result<PathBuf> {
+    let report =
+        inspect::inspect(image, false).with_context(|| format!("cannot boot {}", image.display()))?;
+    if report.kind != "disk" {
+        bail!("{} is a slot image, which goes into a disk: boot the .raw file beside it", image.display());
+    }
+    for problem in &report.problems {
+        terminal.say(&format!("note: {problem}"));
+    }
+    Ok(image.to_owned())
 }
 
 fn key_folder(image: &Path) -> PathBuf {
