@@ -108,8 +108,9 @@ impl Guest {
     /// As [`Guest::expect`].
     pub fn wait_for_shell(&mut self) -> Result<()> {
         self.expect("(automatic login)")?;
-        // The prompt may be anything; a command that answers is what counts. login(1) throws away what is typed before
-        // it has the terminal, so the question is repeated; the last one's answer comes after all others.
+        // login(1) throws away what is typed before the shell is there, hence the wait for something like a prompt; a
+        // command that answers is what counts.
+        self.vm.console().expect_any(&["# ", "$ "], LIMIT).context("waiting for a prompt")?;
         for _ in 0..LIMIT.as_secs() / PATIENCE.as_secs() {
             self.commands += 1;
             let number = self.commands;
