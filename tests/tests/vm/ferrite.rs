@@ -97,8 +97,7 @@ fn print_idle_memory(guest: &mut Guest) -> Result<()> {
     // Ten seconds are part of what is measured, not a way of waiting for something.
     let used = "awk '/^MemTotal/ { total = $2 } /^MemAvailable/ { print total - $2 }' /proc/meminfo";
     let used_kib: u64 = guest.check(&format!("sleep 10; {used}"))?.trim().parse()?;
-    let processes: u32 =
-        guest.check("ps --ppid 2 -p 2 --deselect -o pid= | wc -l")?.trim().parse()?;
+    let processes: u32 = guest.check("ps --ppid 2 -p 2 --deselect -o pid= | wc -l")?.trim().parse()?;
     let threads: u32 = guest.check("ps --ppid 2 -o pid= | wc -l")?.trim().parse()?;
     println!(
         "idle: {:.1} MiB used of a machine of 512, {processes} processes (ps and wc among them), {threads} kernel threads",
@@ -144,7 +143,10 @@ fn ssh_lets_the_key_in(guest: &Guest, key: &Path) -> Result<()> {
     let (other, _) = sshkey::ensure(folder.path())?;
     for (user, key) in [("core", other.as_path()), ("root", key)] {
         let (ok, printed, error) = run(user, key, "echo got in")?;
-        assert!(!ok && printed.is_empty() && error.contains("Permission denied"), "{user}: {printed} {error}");
+        assert!(
+            !ok && printed.is_empty() && error.contains("Permission denied"),
+            "{user}: {printed} {error}"
+        );
     }
     Ok(())
 }

@@ -18,7 +18,10 @@ fn with_one_copy_of_the_table_zeroed_the_machine_boots_and_both_are_whole_again(
         let mut disk = Image::minimal()?.disk(&path, GIB)?;
         damage(&mut disk)?;
         let found = disk.load();
-        assert_eq!((found.primary().is_err(), found.backup().is_err()), (copy == "primary", copy == "backup"));
+        assert_eq!(
+            (found.primary().is_err(), found.backup().is_err()),
+            (copy == "primary", copy == "backup")
+        );
         let mut guest = Guest::start(&path, &options("one-table"))?;
         guest.expect(&format!("ferrite-boot: USR-A {MINIMAL} (tries left 6)"))?;
         guest.wait_for_shell()?;
