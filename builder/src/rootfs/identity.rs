@@ -10,6 +10,8 @@ use super::staging::{Staging, StagingError};
 
 /// Where the multi-call binary lives in the image.
 const INIT: &str = "usr/lib/ferrite/init";
+/// Where units of the image live.
+const UNITS: &str = "usr/lib/systemd/system";
 /// Programs that are links to it.
 const LINKS: [&str; 7] = [
     "usr/bin/systemctl",
@@ -68,16 +70,28 @@ pub fn install_programs(staging: &mut Staging, init: &Path, units: &Path) -> Res
     for link in LINKS {
         staging.own_link_if_absent(link, &format!("/{INIT}"))?;
     }
-    let listing = fs::read_dir(units).map_err(|source| StagingError::HostFile {
-        path: "/usr/lib/systemd/system".to_owned(),
-        file: units.to_owned(),
+    install_units(staging, units, UNITS)
+}
+
+/// Copies unit files, and the drop-ins in `*.d` folders beside them, to `target` in the image.
+fn install_units(staging: &mut Staging, units: &Path, target: &str) -> Result<(), RootfsError> {
+    let unreadable = |file: &Path, source| StagingError::HostFile {
+        path: format!("/{target}"),
+        file: file.to_owned(),
         source,
-    })?;
+    };
+    let listing = fs::read_dir(units).map_err(|source| unreadable(units, source))?;
     let mut files: Vec<_> = listing.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     files.sort();
-    for file in files.iter().filter(|file| file.is_file()) {
+    for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        staging.own_file(&format!("usr/lib/systemd/system/{name}"), read(file)?, 0o644)?;
+        let path = format!("{target}/{name}");
+        if file.is_dir() && name.ends_with(".d") {
+            install_units(staging, file, &path)?;
+        } else if file.is_file() {
+            let content = fs::read(file).map_err(|source| unreadable(file, source))?;
+            staging.own_file(&path, content, 0o644)?;
+        }
     }
     Ok(())
 }
