@@ -60,7 +60,7 @@ fn session(name: &str) -> io::Result<()> {
     terminal.write_all(expand_issue(&issue, &host, name).replace('\n', "\r\n").as_bytes())?;
     if let Some(user) = take_credential(Path::new(CREDENTIAL)) {
         terminal.write_all(format!("{host} login: {user} (automatic login)\r\n").as_bytes())?;
-        return become_login(&["-f", &user], name);
+        refuse(&mut terminal, &become_login(&["-f", &user], name))?;
     }
     terminal.write_all(b"No password is set on this system: log in by ssh with a key from user-data.\r\n")?;
     loop {
@@ -68,7 +68,7 @@ fn session(name: &str) -> io::Result<()> {
         match read_name(&mut terminal)? {
             None => return Ok(()),
             Some(user) if user.is_empty() || user.starts_with('-') => {}
-            Some(user) => return become_login(&["--", &user], name),
+            Some(user) => refuse(&mut terminal, &become_login(&["--", &user], name))?,
         }
     }
 }
@@ -188,13 +188,18 @@ fn expand_issue(issue: &str, host: &str, terminal: &str) -> String {
     text
 }
 
-/// Replaces this process by login(1), which asks for what it needs and starts the shell.
-fn become_login(arguments: &[&str], terminal: &str) -> io::Result<()> {
+/// Says why nobody can log in here. The prompt comes back: ending would only start this program again.
+fn refuse(terminal: &mut File, error: &io::Error) -> io::Result<()> {
+    terminal.write_all(format!("{LOGIN} cannot be started: {error}\r\n").as_bytes())
+}
+
+/// Replaces this process by login(1), which asks for what it needs and starts the shell; comes back with the reason why not.
+fn become_login(arguments: &[&str], terminal: &str) -> io::Error {
     let term = if terminal.starts_with("ttyS") || terminal.starts_with("hvc") { "vt220" } else { "linux" };
     let term = std::env::var("TERM").unwrap_or_else(|_| term.to_owned());
     let mut command = Command::new(LOGIN);
     command.arg("-p").args(arguments).env_clear().env("TERM", term).env("LANG", "C.UTF-8");
-    Err(command.exec())
+    command.exec()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::RebootCommand;
 
+use crate::boot::entropy;
 use crate::supervisor::PowerAction;
 use crate::sys::signals;
 
@@ -37,6 +38,10 @@ const KERNEL_KINDS: [&str; 12] = [
 /// read-only by nature (dm-verity), so that it alone may stay mounted.
 pub fn finish(action: PowerAction) -> ! {
     end_processes();
+    // What this boot has gathered is worth more than the seed that it began with.
+    if let Err(error) = entropy::save(entropy::Durability::Now) {
+        say(&format!("the random seed stays the old one: {error}"));
+    }
     rustix::fs::sync();
     unmount_disks();
     rustix::fs::sync();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use image_config::unit::Unit;
 use rustix::event::{Timespec, epoll};
@@ -17,11 +17,13 @@ use super::load::Loader;
 use super::logs::{LineBuffer, LogSink, Record};
 use super::notify::NotifySocket;
 use super::server::Server;
+use crate::early::VOLATILE_FLAG;
 use crate::supervisor::{
-    Effect, Event, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId, RequestError,
-    Supervisor, UnitId,
+    ActiveState, Effect, Event, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId,
+    RequestError, Supervisor, UnitId,
 };
 use crate::sys::signals::{self, Signals};
+use crate::systemctl::HEALTH_MEMBERS;
 
 /// Something that epoll watches.
 #[derive(Debug)]
@@ -388,6 +390,10 @@ impl Shell {
             Due::Unhealthy => {
                 self.console
                     .bad("this boot is not healthy in time: rebooting, so that the other slot gets its turn");
+                for member in self.missing_members() {
+                    self.console.bad(&member);
+                    self.say(Level::Error, &member);
+                }
                 self.say(Level::Error, "boot-complete.target was not reached in time");
                 self.begin_power("reboot.target");
             }
@@ -404,6 +410,26 @@ impl Shell {
         self.look_for_daemons();
         self.notice_startup();
         self.carry_out(Vec::new());
+    }
+
+    /// What keeps the boot from being a good one, a line each.
+    fn missing_members(&self) -> Vec<String> {
+        let units =
+            HEALTH_MEMBERS.iter().filter_map(|name| self.sup.lookup(name).and_then(|id| self.sup.unit(id)));
+        // Without a job and not failed: this boot was not meant to start it.
+        let missing = units.filter(|unit| {
+            !unit.active().is_up() && (unit.job.is_some() || unit.active() == ActiveState::Failed)
+        });
+        let mut lines: Vec<String> = missing
+            .map(|unit| {
+                let state = unit.sub.word();
+                format!("{} is not up: {state} {}", unit.spec.name, unit.run.reason).trim_end().to_owned()
+            })
+            .collect();
+        if Path::new(VOLATILE_FLAG).exists() {
+            lines.push("STATE is not usable, /var is volatile".to_owned());
+        }
+        lines
     }
 
     /// After the last unit: closes what would keep file systems busy, settles the watchdog.

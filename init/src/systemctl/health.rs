@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::control::{Client, ClientError, Method, UnitView};
 use crate::early::VOLATILE_FLAG;
+use crate::early::console::{Level, say};
 
 /// Units whose failure makes a boot bad.
-const MEMBERS: [&str; 3] = ["ferrite-network.service", "ssh.service", "etcd.service"];
+pub const MEMBERS: [&str; 3] = ["ferrite-network.service", "ssh.service", "etcd.service"];
 /// How long a process must have run to count although its unit is not up yet.
 const STEADY: Duration = Duration::from_secs(20);
 /// Pause between two looks.
@@ -31,7 +32,7 @@ enum Verdict {
 /// Runs `init health`: 0 when the boot is good, 1 with a line for each reason when it is not.
 pub fn run() -> ExitCode {
     if Path::new(VOLATILE_FLAG).exists() {
-        eprintln!("the state partition is not usable, /var is volatile");
+        complain("the state partition is not usable, /var is volatile");
         return ExitCode::FAILURE;
     }
     let begin = Instant::now();
@@ -53,13 +54,19 @@ pub fn run() -> ExitCode {
                 });
                 let reasons: Vec<&String> = reasons.collect();
                 if !reasons.is_empty() || begin.elapsed() > PATIENCE {
-                    reasons.iter().for_each(|reason| eprintln!("{reason}"));
+                    reasons.iter().for_each(|reason| complain(reason));
                     return ExitCode::FAILURE;
                 }
             }
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Says why the boot is not good: in the log, and on the console, where a machine that falls back has nothing else to show.
+fn complain(reason: &str) {
+    eprintln!("{reason}");
+    say(Level::Error, format_args!("this boot is not healthy: {reason}"));
 }
 
 fn look(unit: &str, elapsed: Duration) -> Result<Verdict, ClientError> {

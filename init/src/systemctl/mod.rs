@@ -5,7 +5,7 @@ mod health;
 mod options;
 mod show;
 
-pub use health::run as run_health;
+pub use health::{MEMBERS as HEALTH_MEMBERS, run as run_health};
 
 use std::process::ExitCode;
 
