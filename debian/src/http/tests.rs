@@ -182,9 +182,9 @@ fn several_builds_fetch_a_file_once() {
                 // Whether a partial file is there just now is another thread's business: they wait in line with it.
                 assert!(std::fs::read(own.fetch(&server.mirrors()).unwrap()).unwrap() == content());
             });
-    assert!(!fixture.cache.partial_path(wanted().sha256).exists());
         }
     });
+    assert!(!fixture.cache.partial_path(wanted().sha256).exists());
     assert_eq!(server.paths().len(), 1);
 }
 
