@@ -15,6 +15,9 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// How long a shell may take to answer before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Start of the line of boot marks.
+const MARKS: &str = "ferrite: marks";
+
 /// How a machine is started.
 #[derive(Debug, Clone)]
 pub struct GuestOptions {
@@ -139,7 +142,10 @@ impl Guest {
         let text = text.trim_start_matches('\n');
         let end = text.rfind(&format!("END-{number}:")).unwrap_or(text.len());
         let status = status.trim_end_matches(':').trim().parse().context("no exit status")?;
-        Ok(Output { status, text: text.get(..end).unwrap_or_default().to_owned() })
+        let text = text.get(..end).unwrap_or_default();
+        // The machine prints its boot marks whenever the last one is reached, be it in the middle of this.
+        let own = text.split_inclusive('\n').filter(|line| !line.starts_with(MARKS)).collect();
+        Ok(Output { status, text: own })
     }
 
     /// Runs a command line that must succeed; returns what it printed.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use ferrite_tests::{Guest, Image, scratch};
 use qemu::Ending;
 
-use crate::support::{GIB, options};
+use crate::support::{GIB, options, wait_until_good};
 
 #[test]
 fn reboot_starts_again_and_the_power_button_ends_the_machine() -> Result<()> {
@@ -27,6 +27,8 @@ fn reboot_starts_again_and_the_power_button_ends_the_machine() -> Result<()> {
     for sign in ["Kernel panic", "e2fsck", "recovering journal"] {
         assert!(!console.contains(sign), "the reboot was not clean: {sign}");
     }
+    // The button's driver comes with coldplug, which a fast login may overtake.
+    wait_until_good(&mut guest)?;
     let ending = guest.vm().powerdown(Duration::from_secs(120))?;
     assert_eq!(ending, Ending::Guest, "the power button\n{}", guest.kept_log());
     assert!(disk.table_is_whole());
