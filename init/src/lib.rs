@@ -36,7 +36,8 @@ pub const INIT_PATH: &str = "/usr/lib/ferrite/init";
 
 /// Runs the program that this binary was called as. `arguments` are those after the name.
 pub fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
-    let arguments: Vec<String> = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     match name {
         "systemctl" => systemctl::run(&arguments),
         "poweroff" | "reboot" | "halt" | "shutdown" => systemctl::run_power(name, &arguments),
