@@ -63,7 +63,10 @@ impl<E: fmt::Display> fmt::Display for CommitError<E> {
         match self {
             Self::NoTable => f.write_str("neither copy of the partition table is valid"),
             Self::NotGrown { backup, last } => {
-                write!(f, "the disk has grown; its backup partition table is still in block {backup} of {last}")
+                write!(
+                    f,
+                    "the disk has grown; its backup partition table is still in block {backup} of {last}"
+                )
             }
             Self::BeyondEntriesInUse => write!(f, "only the first {ENTRIES_IN_USE} entries can be changed"),
             Self::ReadBack => f.write_str("partition table reads back differently"),
