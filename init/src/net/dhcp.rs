@@ -175,12 +175,15 @@ impl Client {
                 effects
             }
             State::Requesting(_) => self.select(now),
-            State::Bound { lease, since } => {
+            State::Bound { lease, since } if now < after(since, lease.rebind) => {
                 self.begin(now);
                 self.state = State::Renewing { lease, since };
                 self.prolong(now)
             }
-            State::Renewing { lease, since } if now >= after(since, lease.rebind) => {
+            // A lease that was granted late, or a machine that slept, may be past both times at once.
+            State::Bound { lease, since } | State::Renewing { lease, since }
+                if now >= after(since, lease.rebind) =>
+            {
                 self.begin(now);
                 self.state = State::Rebinding { lease, since };
                 self.prolong(now)
