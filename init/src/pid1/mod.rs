@@ -19,6 +19,7 @@ mod notify;
 mod paths;
 mod server;
 mod shell;
+mod socket;
 mod translate;
 mod views;
 

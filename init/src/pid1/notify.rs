@@ -6,11 +6,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::io::IoSliceMut;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketAddrUnix, SocketFlags,
-    SocketType, bind, recvmsg, socket_with, sockopt,
-};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg, sockopt};
 
+use super::socket;
 use crate::supervisor::Notification;
 
 /// Where the socket is in the image; services learn it from `$NOTIFY_SOCKET`.
@@ -30,19 +28,9 @@ impl NotifySocket {
     /// # Errors
     /// The kernel's, for the folder, the socket or its name.
     pub fn open(path: &Path) -> io::Result<NotifySocket> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
-        sockopt::set_socket_passcred(&socket, true)?;
-        bind(&socket, &SocketAddrUnix::new(path)?)?;
         // Services report as their own users.
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+        let socket = socket::make(path, SocketType::DGRAM, 0o777)?;
+        sockopt::set_socket_passcred(&socket, true)?;
         Ok(NotifySocket { socket })
     }
 

@@ -6,12 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, send,
-    socket_with, sockopt,
-};
+use rustix::net::{SendFlags, SocketFlags, SocketType, accept_with, listen, send, sockopt};
 
 use super::shell::{Shell, Source, Stage, now};
+use super::socket;
 use super::views;
 use crate::control::{Answer, Call, Frames, JobRequest, Method, Reply};
 use crate::supervisor::{JobId, JobKind, JobResult, KillTarget, Level, LoadState, Mode, PowerAction, UnitId};
@@ -44,17 +42,7 @@ impl Server {
     /// # Errors
     /// The kernel's, for the folder, the socket or its name.
     pub fn open(path: &Path) -> io::Result<Server> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        bind(&listener, &SocketAddrUnix::new(path)?)?;
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+        let listener = socket::make(path, SocketType::STREAM, 0o666)?;
         listen(&listener, 64)?;
         Ok(Server { listener, clients: BTreeMap::new() })
     }
