@@ -14,7 +14,7 @@ use slots::{
 };
 
 use crate::disk::Partition;
-use crate::signing::SlotSigner;
+use crate::signing::{SlotSigner, hex};
 
 /// Bytes that are read and hashed at a time.
 const CHUNK: usize = 1 << 20;
@@ -188,6 +188,17 @@ pub fn install(
     let footer_at = partition.offset + partition.bytes - FOOTER_LEN as u64;
     disk.write_all_at(&image.footer_bytes, footer_at)
         .map_err(|source| SlotError::Io { action: "write the footer into the disk image", source })
+}
+
+/// What init opens `/usr` by (`docs/ARCHITECTURE.md`, "Kernel command line").
+pub fn verity_argument(verity: &VerityInfo) -> String {
+    format!(
+        "ferrite.verity={},{},{},{}",
+        hex(&verity.root_hash),
+        hex(&verity.salt),
+        verity.data_blocks,
+        verity.superblock_offset
+    )
 }
 
 const fn align(offset: u64) -> u64 {

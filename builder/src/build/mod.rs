@@ -17,7 +17,7 @@ use debian::progress::{Progress, Unit};
 use debian::unpack::Unpacked;
 use image_config::recipe::{ImageVersion, NameError, Recipe, RecipeError, SigningKey};
 use serde::Serialize;
-use slots::{Text, TrustedKey};
+use slots::{Text, TrustedKey, VerityInfo};
 
 pub use self::freshness::is_current;
 pub use self::manifest::{Manifest, ManifestPackage, inputs_digest, manifest_path};
@@ -349,7 +349,13 @@ fn write_slot(
         salt: salt.to_vec(),
     };
     parts.root_hash = steps.measure("hash tree", || verity::write_tree(file, 0, &superblock, usr_bytes))?;
-    let command_line = command_line(recipe, &parts.root_hash, &salt, usr_bytes, build_time);
+    let opened_by = VerityInfo {
+        root_hash: parts.root_hash,
+        salt,
+        data_blocks: superblock.data_blocks,
+        superblock_offset: usr_bytes,
+    };
+    let command_line = command_line(recipe, &opened_by, build_time);
     parts.command_line = Source::Bytes(command_line.as_bytes());
     let identity = Identity {
         product,
@@ -368,19 +374,11 @@ fn salt(product: &str) -> [u8; 32] {
     Sha256::new().chain_update(b"ferrite verity salt\0").chain_update(product).finalize().into()
 }
 
-fn command_line(
-    recipe: &Recipe,
-    root_hash: &[u8; 32],
-    salt: &[u8; 32],
-    usr_bytes: u64,
-    build_time: u64,
-) -> String {
+fn command_line(recipe: &Recipe, verity: &VerityInfo, build_time: u64) -> String {
     format!(
-        "{} gpt panic=10 oops=panic ferrite.verity={},{},{},{usr_bytes} ferrite.image={},{},{build_time}",
+        "{} gpt panic=10 oops=panic {} ferrite.image={},{},{build_time}",
         recipe.kernel.command_line,
-        hex(root_hash),
-        hex(salt),
-        usr_bytes / erofs::BLOCK_BYTES,
+        slotimage::verity_argument(verity),
         recipe.name,
         recipe.version,
     )

@@ -15,7 +15,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use slots::{BootOrder, Device, Entry, FOOTER_LEN, Geometry, Loaded, Table, types};
+use slots::{BootOrder, Device, Entry, FOOTER_LEN, Footer, FooterError, Geometry, Loaded, Table, types};
 
 pub use report::{
     CopyState, LoaderReport, PartReport, PartitionReport, Report, SignatureState, SlotReport, TableReport,
@@ -151,7 +151,8 @@ fn has_protective_mbr(file: &File) -> bool {
 fn has_footer(file: &File, bytes: u64) -> bool {
     let mut block = [0; FOOTER_LEN];
     let Some(at) = bytes.checked_sub(FOOTER_LEN as u64) else { return false };
-    file.read_exact_at(&mut block, at).is_ok() && block.starts_with(b"FERRSLOT")
+    file.read_exact_at(&mut block, at).is_ok()
+        && !matches!(Footer::parse(&block), Err(FooterError::Blank | FooterError::Magic))
 }
 
 /// An image file as `slots` reads it; it refuses writes.

@@ -4,14 +4,13 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
-use slots::{
-    FOOTER_LEN, Footer, FooterError, LOADER_VERSION, Part, Policy, SlotFlags, TrustedKey, VerityInfo,
-};
+use slots::{FOOTER_LEN, Footer, FooterError, LOADER_VERSION, Part, Policy, SlotFlags, TrustedKey};
 
 use super::report::{LoaderReport, PartReport, SignatureState, SlotReport, VerityReport};
 use super::tree;
 use crate::signing::{PublicKey, hex};
 use crate::slotimage::hash_range;
+use crate::slotimage::verity_argument;
 
 /// Longest command line that is shown (Linux takes 2047 bytes on x86).
 const LONGEST_COMMAND_LINE: u64 = 2047;
@@ -197,15 +196,4 @@ fn check_command_line(file: &File, place: Extent, footer: &Footer, report: &mut 
         report.problems.push(format!("the command line does not say {expected}"));
     }
     report.command_line = Some(text);
-}
-
-/// What init opens `/usr` by (`docs/ARCHITECTURE.md`, "Kernel command line").
-fn verity_argument(verity: &VerityInfo) -> String {
-    format!(
-        "ferrite.verity={},{},{},{}",
-        hex(&verity.root_hash),
-        hex(&verity.salt),
-        verity.data_blocks,
-        verity.superblock_offset
-    )
 }
