@@ -21,6 +21,7 @@ pub mod guest;
 pub mod inspect;
 pub mod modules;
 pub mod packages;
+pub mod parts;
 pub mod rootfs;
 pub mod signing;
 pub mod slotimage;

@@ -13,13 +13,26 @@ use debian::unpack::{Integrity, Unpacked};
 use debian::version::{Version, VersionError};
 use image_config::recipe::Recipe;
 
-/// What a recipe's packages came to.
+use crate::parts::Key;
+
+/// The packages of a recipe, known but neither fetched nor unpacked.
 #[derive(Debug)]
-pub struct Supply {
+pub struct Plan {
+    archive: Archive,
     /// Packages, each with the reason why it is there.
     pub closure: Closure,
-    /// Their files, in the same order.
-    pub unpacked: Vec<Unpacked>,
+}
+
+impl Plan {
+    /// SHA-256 over the names, versions and contents of the packages.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut key = Key::new("closure");
+        for package in self.closure.packages() {
+            key.add(package.to_string().as_bytes());
+            key.add(&package.sha256.0);
+        }
+        key.digest()
+    }
 }
 
 /// Why there are no packages.
@@ -46,22 +59,29 @@ pub enum PackagesError {
     },
 }
 
-/// Resolves the recipe's packages, its kernel among them, and makes their files readable. `mirrors` go before the recipe's.
+/// Resolves the recipe's packages, its kernel among them. `mirrors` go before the recipe's.
 ///
 /// # Errors
-/// [`PackagesError`].
-pub fn gather(
+/// The indexes cannot be had, or nothing satisfies the recipe.
+pub fn plan(
     recipe: &Recipe,
     mirrors: &[String],
     offline: bool,
     progress: Arc<dyn Progress>,
-) -> Result<Supply, PackagesError> {
+) -> Result<Plan, PackagesError> {
     let archive = Archive::open(config(recipe, mirrors, offline)?, progress)?;
     let names = recipe.packages.iter().chain([&recipe.kernel.package]);
     let requests: Vec<_> = names.map(|name| Request { name: name.to_string(), version: None }).collect();
     let closure = archive.resolve(&requests, &provided(recipe)?)?;
-    let unpacked = archive.unpack(&closure.packages(), Integrity::OnRead)?;
-    Ok(Supply { closure, unpacked })
+    Ok(Plan { archive, closure })
+}
+
+/// Fetches what the cache lacks and makes the files of the packages readable; in the order of the closure.
+///
+/// # Errors
+/// A package cannot be fetched or unpacked.
+pub fn supply(plan: &Plan) -> Result<Vec<Unpacked>, PackagesError> {
+    Ok(plan.archive.unpack(&plan.closure.packages(), Integrity::OnRead)?)
 }
 
 /// How the archive of a recipe is opened.

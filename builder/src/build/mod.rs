@@ -1,42 +1,44 @@
 //! From a recipe to a disk image: the order of the work. Nothing stands under a final name before it is whole.
 
-mod freshness;
+mod disk;
+mod keys;
 mod manifest;
 mod output;
+mod record;
+mod slot;
 mod steps;
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 use std::{env, io, thread};
 
-use boot::trust::{ConfiguredKey, Trust, TrustError};
+use boot::trust::TrustError;
+use debian::cache::Cache;
 use debian::progress::{Progress, Unit};
 use debian::unpack::Unpacked;
-use image_config::recipe::{ImageVersion, NameError, Recipe, RecipeError, SigningKey};
-use serde::Serialize;
-use slots::{Text, TrustedKey, VerityInfo};
+use image_config::recipe::{ImageVersion, NameError, Recipe, RecipeError};
+use serde::{Deserialize, Serialize};
 
-pub use self::freshness::is_current;
+use self::keys::Keys;
 pub use self::manifest::{Manifest, ManifestPackage, inputs_digest, manifest_path};
 use self::output::Output;
+use self::record::Record;
+pub use self::record::is_current;
 pub use self::steps::Step;
 use self::steps::Steps;
-use crate::disk::{self, DiskLayout, DiskSpec, LayoutError, Role};
-use crate::erofs::{self, Plan, PlanError, WriteError};
-use crate::esp::{self, FatError, FatSpec, loader};
+use crate::disk::{DiskLayout, LayoutError};
+use crate::erofs::{PlanError, WriteError};
+use crate::esp::{FatError, loader};
 use crate::gptimage;
-use crate::guest::{self, GuestError, GuestPrograms};
+use crate::guest::{self, GuestError, GuestPrograms, Sources};
 use crate::packages::{self, PackagesError};
-use crate::rootfs::{self, KernelParts, Rootfs, RootfsError};
-use crate::signing::{PublicKey, SigningError, SlotSigner, hex};
-use crate::slotimage::{self, Identity, SlotError, SlotImage, SlotParts, Source};
-use crate::tree::{Reader, Tree, display};
-use crate::verity::{self, VerityError};
-
-const MIB: f64 = 1_048_576.0;
+use crate::parts::Parts;
+use crate::rootfs::{self, KernelParts, RootfsError};
+use crate::signing::{SigningError, hex};
+use crate::slotimage::{SlotError, SlotImage};
+use crate::verity::VerityError;
 
 /// What to build, and where.
 #[derive(Debug, Clone)]
@@ -54,7 +56,7 @@ pub struct BuildOptions {
 }
 
 /// What was built.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Built {
     /// The disk image.
     pub image: PathBuf,
@@ -68,6 +70,8 @@ pub struct Built {
     pub slot_bytes: u64,
     /// Number of packages.
     pub packages: usize,
+    /// Whether everything was there already, made from the same inputs.
+    pub unchanged: bool,
     /// Seconds in all.
     pub seconds: f64,
     /// Seconds of each step.
@@ -157,14 +161,6 @@ pub enum BuildError {
         /// What the system said.
         source: io::Error,
     },
-    /// A program of the guest vanished.
-    #[error("cannot read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
 }
 
 /// Builds the image of a recipe.
@@ -176,26 +172,40 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let recipe = load_recipe(options)?;
     create_folder(&options.out)?;
     let keys = Keys::load(&recipe)?;
-    let layout = DiskLayout::plan(&disk_spec(&recipe))?;
-    let (programs, supply) = gather(&recipe, options, &progress, &mut steps)?;
-    let build_time = source_date_epoch().unwrap_or_else(|| rootfs::youngest(&supply.unpacked));
-    let units = guest::source_folder()?.join("init/units");
-    let files = steps
-        .measure("files", || rootfs::assemble(&recipe, &supply.unpacked, &programs, &units, build_time))?;
+    let layout = DiskLayout::plan(&disk::disk_spec(&recipe))?;
+    let cache = Cache::from_env();
+    let sources = Sources::find()?;
+    let inputs = record::inputs(&recipe, &sources)?;
+    let stem = recipe.file_stem();
+    let known = Record::load(&options.out, &stem).filter(|record| record.has_inputs(&inputs));
+    let (programs, plan, supply) =
+        match gather(&recipe, options, &sources, &cache, &known, &progress, &mut steps)? {
+            Gathered::NothingToDo(built) => {
+                let (seconds, _) = steps.finish();
+                return Ok(Built { unchanged: true, seconds, steps: Vec::new(), ..built });
+            }
+            Gathered::All { programs, plan, supply } => (programs, plan, supply),
+        };
+    Record::forget(&options.out, &stem);
+    let build_time = source_date_epoch().unwrap_or_else(|| rootfs::youngest(&supply));
+    let parts = Parts::of(&cache);
+    let files = steps.measure("files", || {
+        rootfs::assemble(&recipe, &supply, &programs, &sources.units(), build_time, &parts)
+    })?;
 
-    let name = |suffix: &str| options.out.join(format!("{}{suffix}", recipe.file_stem()));
+    let name = |suffix: &str| options.out.join(format!("{stem}{suffix}"));
     let (slot_output, image_output) = (Output::new(&name(".usr")), Output::new(&name(".raw")));
     let manifest_output = Output::new(&manifest_path(&name(".raw")));
     let task = progress.begin("writing the image", 3, Unit::Items);
     let slot_file = slot_output.create().map_err(|source| output_error(&slot_output, source))?;
-    let slot = write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
+    let slot = slot::write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
     task.advance(1);
     let image_path = image_output.temporary();
     steps.measure("disk image", || {
-        write_disk(image_path, &layout, &recipe, &programs, &keys, &slot_file, &slot)
+        disk::write_disk(image_path, &layout, &recipe, &programs, &keys, &slot_file, &slot)
     })?;
     task.advance(1);
-    let manifest = manifest(&recipe, &supply.unpacked, &files.kernel, &slot, build_time);
+    let manifest = manifest(&recipe, &supply, &files.kernel, &slot, build_time);
     let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
     text.and_then(|text| fs::write(manifest_output.temporary(), text))
         .map_err(|source| output_error(&manifest_output, source))?;
@@ -214,17 +224,22 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
             "signed with the development key, which everybody has: not for machines that matter".to_owned(),
         );
     }
-    Ok(Built {
+    let built = Built {
         image,
         slot: slot_path,
         manifest: manifest_path,
         root_hash: manifest.root_hash,
         slot_bytes: slot.bytes(),
-        packages: supply.unpacked.len(),
+        packages: supply.len(),
+        unchanged: false,
         seconds,
         steps,
         notes,
-    })
+    };
+    let files = [&built.image, &built.slot, &built.manifest].map(Clone::clone);
+    // Without a record the next build does everything again.
+    let _ = Record::store(&options.out, &stem, &inputs, &plan.digest(), &files, &built);
+    Ok(built)
 }
 
 /// A version from the command line.
@@ -256,179 +271,56 @@ fn source_date_epoch() -> Option<u64> {
     env::var("SOURCE_DATE_EPOCH").ok()?.parse().ok()
 }
 
-/// Signer and trusted keys of a recipe.
-struct Keys {
-    signer: SlotSigner,
-    trusted: Vec<PublicKey>,
+/// What a build starts from.
+enum Gathered {
+    /// The image is there, of the same inputs and packages.
+    NothingToDo(Built),
+    All {
+        programs: GuestPrograms,
+        plan: packages::Plan,
+        supply: Vec<Unpacked>,
+    },
 }
 
-impl Keys {
-    fn load(recipe: &Recipe) -> Result<Self, SigningError> {
-        let signer = match &recipe.keys.signing {
-            SigningKey::Development => SlotSigner::development()?,
-            SigningKey::File(path) => SlotSigner::load(&recipe.folder.join(path))?,
-        };
-        let mut trusted = vec![signer.public()];
-        for path in &recipe.keys.trusted {
-            let key = PublicKey::load(&recipe.folder.join(path))?;
-            if !trusted.contains(&key) {
-                trusted.push(key);
-            }
-        }
-        Ok(Self { signer, trusted })
-    }
-}
-
-/// Ferrite's programs and Debian's packages, gathered side by side: one waits for the compiler, the other for the network.
+/// Ferrite's programs and Debian's packages, gathered side by side: one waits for the compiler, the other for the network. `known` is
+/// the record of a build with the same inputs.
 fn gather(
     recipe: &Recipe,
     options: &BuildOptions,
+    sources: &Sources,
+    cache: &Cache,
+    known: &Option<Record>,
     progress: &Arc<dyn Progress>,
     steps: &mut Steps,
-) -> Result<(GuestPrograms, packages::Supply), BuildError> {
+) -> Result<Gathered, BuildError> {
     thread::scope(|scope| {
         let guests = scope.spawn(|| {
             let start = Instant::now();
             let task = progress.begin("building the guest programs", 1, Unit::Items);
-            let programs = guest::build();
+            let programs = guest::build(sources, cache);
             drop(task);
             (programs, start.elapsed())
         });
-        let supply = steps.measure("packages", || {
-            packages::gather(recipe, &options.mirrors, options.offline, Arc::clone(progress))
+        let plan = steps.measure("package list", || {
+            packages::plan(recipe, &options.mirrors, options.offline, Arc::clone(progress))
+        });
+        let unchanged = plan.as_ref().ok().and_then(|plan| {
+            let record = known.as_ref().filter(|record| record.has_closure(&plan.digest()));
+            record.map(|record| record.built.clone())
+        });
+        if let Some(built) = unchanged {
+            return Ok(Gathered::NothingToDo(built));
+        }
+        let supply = plan.and_then(|plan| {
+            let supply = steps.measure("packages", || packages::supply(&plan))?;
+            Ok((plan, supply))
         });
         let (programs, took) = guests.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         steps.add("guest programs", took);
-        Ok((programs?, supply?))
+        let programs = programs?;
+        let (plan, supply) = supply?;
+        Ok(Gathered::All { programs, plan, supply })
     })
-}
-
-fn disk_spec(recipe: &Recipe) -> DiskSpec {
-    DiskSpec {
-        esp_bytes: recipe.partitions.esp.bytes(),
-        usr_bytes: recipe.partitions.usr.bytes(),
-        oem_bytes: recipe.partitions.oem.bytes(),
-        ..DiskSpec::new(recipe.name.as_str())
-    }
-}
-
-/// Writes the slot file: file system, hash tree, kernel, initramfs, command line, footer.
-fn write_slot(
-    file: &File,
-    recipe: &Recipe,
-    files: &Rootfs,
-    signer: &SlotSigner,
-    layout: &DiskLayout,
-    build_time: u64,
-    steps: &mut Steps,
-) -> Result<SlotImage, BuildError> {
-    let product = recipe.name.as_str();
-    let plan = Plan::new(
-        &files.usr,
-        &erofs::Options::new(disk::derived_guid(product, "erofs").to_disk(), "usr", build_time),
-    )?;
-    let usr_bytes = plan.len_bytes();
-    let salt = salt(product);
-    let command_line_room = [0; 2048];
-    let mut parts = SlotParts {
-        usr: Source::InPlace { bytes: usr_bytes },
-        verity: Source::InPlace { bytes: verity::tree_len(usr_bytes / erofs::BLOCK_BYTES) },
-        kernel: Source::Bytes(&files.kernel.kernel),
-        initramfs: Source::Bytes(&files.kernel.initramfs),
-        command_line: Source::Bytes(&command_line_room),
-        root_hash: [0; 32],
-        salt,
-    };
-    let room = layout.partition(Role::UsrA).bytes;
-    slotimage::check_fits(slotimage::slot_bytes(&parts), room)
-        .map_err(|problem| BuildError::TooLarge { problem, largest: largest(&files.usr) })?;
-    steps.measure("file system", || plan.write_at(file, 0, &Reader::new()))?;
-    let superblock = verity::Superblock {
-        uuid: disk::derived_guid(product, "verity").to_disk(),
-        data_blocks: usr_bytes / erofs::BLOCK_BYTES,
-        salt: salt.to_vec(),
-    };
-    parts.root_hash = steps.measure("hash tree", || verity::write_tree(file, 0, &superblock, usr_bytes))?;
-    let opened_by = VerityInfo {
-        root_hash: parts.root_hash,
-        salt,
-        data_blocks: superblock.data_blocks,
-        superblock_offset: usr_bytes,
-    };
-    let command_line = command_line(recipe, &opened_by, build_time);
-    parts.command_line = Source::Bytes(command_line.as_bytes());
-    let identity = Identity {
-        product,
-        version: recipe.version.as_str(),
-        architecture: recipe.architecture.name(),
-        minimum_loader: recipe.minimum_loader,
-        rollback_index: u64::from(recipe.rollback_index),
-        build_time,
-    };
-    Ok(steps.measure("slot", || slotimage::assemble(file, &identity, &parts, signer))?)
-}
-
-/// Fixed per product: another salt would make every block look new to an update (SAFETY 20).
-fn salt(product: &str) -> [u8; 32] {
-    use sha2::{Digest as _, Sha256};
-    Sha256::new().chain_update(b"ferrite verity salt\0").chain_update(product).finalize().into()
-}
-
-fn command_line(recipe: &Recipe, verity: &VerityInfo, build_time: u64) -> String {
-    format!(
-        "{} gpt panic=10 oops=panic {} ferrite.image={},{},{build_time}",
-        recipe.kernel.command_line,
-        slotimage::verity_argument(verity),
-        recipe.name,
-        recipe.version,
-    )
-}
-
-fn largest(tree: &Tree) -> String {
-    let lines = tree.largest(10).into_iter().map(|(bytes, path, origin)| {
-        format!("  {:>8.1} MiB  /usr{} ({origin})", bytes as f64 / MIB, display(&path))
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-fn write_disk(
-    path: &Path,
-    layout: &DiskLayout,
-    recipe: &Recipe,
-    programs: &GuestPrograms,
-    keys: &Keys,
-    slot_file: &File,
-    slot: &SlotImage,
-) -> Result<(), BuildError> {
-    let disk = gptimage::create(path, layout)?;
-    let product = recipe.name.as_str();
-    let trusted: Vec<_> = keys
-        .trusted
-        .iter()
-        .map(|key| ConfiguredKey { key: TrustedKey(key.to_bytes()), development: key.is_development() })
-        .collect();
-    let product_text = Text::new(product).map_err(TrustError::Product)?;
-    let trust = Trust::new(product_text, layout.bytes, &trusted)?;
-    let loader_file = fs::read(&programs.loader)
-        .map_err(|source| BuildError::Read { path: programs.loader.clone(), source })?;
-    let esp_files = BTreeMap::from([(esp::LOADER_PATH.to_owned(), loader::configure(&loader_file, &trust)?)]);
-    let release = format!("ID=qemu\nVERSION_ID={}\n", recipe.version);
-    let oem_files = BTreeMap::from([("oem-release".to_owned(), release.into_bytes())]);
-    for (role, label, files) in [(Role::Esp, "EFI-SYSTEM", esp_files), (Role::Oem, "OEM", oem_files)] {
-        let partition = layout.partition(role);
-        let spec = FatSpec {
-            bytes: partition.bytes,
-            label,
-            volume_id: disk::derived_volume_id(product, role),
-            files,
-        };
-        let volume = esp::fat_volume(&spec)?;
-        volume
-            .write_to(&disk, partition.offset)
-            .map_err(|source| BuildError::Output { path: path.to_owned(), source })?;
-    }
-    slotimage::install(slot_file, slot, &disk, &layout.partition(Role::UsrA))?;
-    Ok(())
 }
 
 fn manifest(

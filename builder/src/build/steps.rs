@@ -1,14 +1,15 @@
 //! How long each step of a build took.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One finished step.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     /// What was done.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// How long it took, in seconds.
     pub seconds: f64,
 }
@@ -36,7 +37,7 @@ impl Steps {
 
     /// Adds a step that was measured elsewhere.
     pub fn add(&mut self, name: &'static str, took: Duration) {
-        self.done.push(Step { name, seconds: took.as_secs_f64() });
+        self.done.push(Step { name: Cow::Borrowed(name), seconds: took.as_secs_f64() });
     }
 
     /// Seconds since the start, and the steps.

@@ -1,10 +1,12 @@
 //! What a module says about itself.
 
+use serde::{Deserialize, Serialize};
+
 use super::canonical;
 use super::elf::{Elf, ElfError};
 
 /// The fields of `.modinfo` that the builder uses, and the exported symbols.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModuleInfo {
     /// Names of modules whose symbols this one uses, with `_`.
     pub depends: Vec<String>,

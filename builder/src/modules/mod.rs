@@ -9,15 +9,18 @@ mod order;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 pub use compress::{CompressError, Compression, decompress};
 pub use elf::ElfError;
 pub use info::ModuleInfo;
 pub use order::OrderError;
 
-use crate::tree::{ContentError, Reader, Tree, display};
+use crate::parts::{Key, Parts};
+use crate::tree::{ContentError, FileData, Reader, Tree, display};
 
 /// No module comes near this; a larger one is damaged or hostile.
 const MAX_FILE_BYTES: u64 = 256 << 20;
@@ -71,7 +74,7 @@ pub enum ModulesError {
 }
 
 /// One module file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
     /// Name as the kernel shows it: `_`, never `-`.
     pub name: String,
@@ -91,12 +94,12 @@ pub struct Modules {
 
 impl Modules {
     /// Reads all modules below `folder` (such as `usr/lib/modules/6.12.107+deb13-cloud-amd64`) with all threads of
-    /// the rayon pool.
-    pub fn scan(tree: &Tree, folder: &[u8], reader: &Reader) -> Result<Self, ModulesError> {
+    /// the rayon pool. What a kernel's modules say is kept among the parts: decompressing them is the dearest work of a build.
+    pub fn scan(tree: &Tree, folder: &[u8], reader: &Reader, parts: &Parts) -> Result<Self, ModulesError> {
         let shown = display(folder);
         let root = tree.get(folder).filter(|node| node.entries().is_some());
         let root = root.ok_or_else(|| ModulesError::NoFolder { path: shown.clone() })?;
-        let read = |path: &str, data: &crate::tree::FileData| {
+        let read = |path: &str, data: &FileData| {
             reader
                 .read_all(&data.content, MAX_FILE_BYTES)
                 .map_err(|source| ModulesError::Content { path: format!("{shown}/{path}"), source })
@@ -111,11 +114,32 @@ impl Modules {
             .filter_map(|(path, node)| Some((String::from_utf8(path).ok()?, node.file()?)))
             .filter(|(path, _)| module_name(path).is_some())
             .collect();
-        let list = files
-            .into_par_iter()
-            .map(|(path, data)| Module::read(path.clone(), &read(&path, data)?))
-            .collect::<Result<Vec<_>, _>>()?;
+        let key = files_key(&files);
+        let kept = key.as_ref().and_then(|key| parts.get(key));
+        let list = match kept.and_then(|bytes| postcard::from_bytes::<Vec<Module>>(&bytes).ok()) {
+            Some(list) => list,
+            None => {
+                let read_module = |(path, data): (String, &Arc<FileData>)| {
+                    let bytes = read(&path, data)?;
+                    Module::read(path, &bytes)
+                };
+                let list = files.into_par_iter().map(read_module).collect::<Result<Vec<_>, _>>()?;
+                if let (Some(key), Ok(bytes)) = (key, postcard::to_stdvec(&list)) {
+                    // A cache that cannot be written costs time at the next build.
+                    let _ = parts.put(&key, &bytes);
+                }
+                list
+            }
+        };
         Self::new(list, &text("modules.order")?, &text("modules.builtin")?)
+    }
+
+    /// The modules whose path relative to the folder of the release passes `keeps`, in the same order.
+    #[must_use]
+    pub fn only(self, keeps: impl Fn(&str) -> bool) -> Self {
+        let list: Vec<_> = self.list.into_iter().filter(|module| keeps(&module.path)).collect();
+        let by_name = list.iter().enumerate().map(|(index, module)| (module.name.clone(), index)).collect();
+        Self { list, by_name, builtin: self.builtin }
     }
 
     /// Orders modules as `modules.order` lists them, unlisted ones by path after them. `builtin` is the text of
@@ -158,6 +182,16 @@ impl Modules {
     fn index(&self, name: &str) -> Option<usize> {
         self.by_name.get(&canonical(name)).copied()
     }
+}
+
+/// What decides about what modules say: their paths and contents. `None` when somebody's digest is not known.
+fn files_key(files: &[(String, &Arc<FileData>)]) -> Option<Key> {
+    let mut key = Key::new("modules 1");
+    for (path, data) in files {
+        key.add(path.as_bytes());
+        key.add(&data.sha256?);
+    }
+    Some(key)
 }
 
 impl Module {

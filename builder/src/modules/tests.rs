@@ -1,6 +1,9 @@
-use super::*;
-use crate::tree::{Kind, Meta, Node, Origin};
+use debian::cache::Cache;
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+use crate::tree::{Content, Kind, Meta, Node, Origin};
 
 /// A relocatable ELF file with `.modinfo` and a symbol table, as small as it can be.
 fn elf(modinfo: &[&str], symbols: &[&str]) -> Vec<u8> {
@@ -155,21 +158,43 @@ fn modules_are_found_in_the_tree_of_an_image() {
     put("usr/lib/modules/6/kernel/a.ko", elf(&["depends="], &[]));
     put("usr/lib/modules/6/modules.order", b"kernel/b.ko\nkernel/a.ko\n".to_vec());
     put("usr/lib/modules/6/modules.builtin", b"kernel/fs/ext4/ext4.ko\n".to_vec());
-    let modules = Modules::scan(&tree, b"usr/lib/modules/6", &Reader::new()).unwrap();
+    let cache = tempfile::tempdir().unwrap();
+    let parts = Parts::of(&Cache::at(cache.path()));
+    let scan = |tree: &Tree, folder: &str| Modules::scan(tree, folder.as_bytes(), &Reader::new(), &parts);
+    let modules = scan(&tree, "usr/lib/modules/6").unwrap();
     assert_eq!(modules.tables()[0].1, "kernel/b.ko.zst: kernel/a.ko\nkernel/a.ko:\n");
     assert!(modules.is_builtin("ext4"));
     assert_eq!(modules.get("b").unwrap().plain_path(), "kernel/b.ko");
-    assert!(matches!(
-        Modules::scan(&tree, b"usr/lib/modules/7", &Reader::new()),
-        Err(ModulesError::NoFolder { .. })
-    ));
+    assert!(matches!(scan(&tree, "usr/lib/modules/7"), Err(ModulesError::NoFolder { .. })));
     tree.insert(
         b"usr/lib/modules/6/updates/a.ko",
         Node::new(Kind::file(elf(&[], &[])), Meta::root(0o644, 0), Origin::new("x")),
     )
     .unwrap();
-    let twice = Modules::scan(&tree, b"usr/lib/modules/6", &Reader::new()).unwrap_err();
+    let twice = scan(&tree, "usr/lib/modules/6").unwrap_err();
     assert_eq!(twice.to_string(), "kernel/a.ko and updates/a.ko are both module a");
+}
+
+#[test]
+fn what_modules_say_is_kept_by_their_content() {
+    let cache = tempfile::tempdir().unwrap();
+    let parts = Parts::of(&Cache::at(cache.path()));
+    let content = elf(&["depends=b"], &[]);
+    let digest = Sha256::digest(&content).into();
+    let scan = |sha256: Option<[u8; 32]>, content: &[u8]| {
+        let mut tree = Tree::new(Meta::root(0o755, 0));
+        let data = FileData { content: Content::Bytes(content.into()), sha256 };
+        let node = Node::new(Kind::File(Arc::new(data)), Meta::root(0o644, 0), Origin::new("kernel"));
+        tree.insert(b"m/kernel/a.ko", node).unwrap();
+        Modules::scan(&tree, b"m", &Reader::new(), &parts)
+    };
+    assert_eq!(scan(Some(digest), &content).unwrap().list()[0].info.depends, ["b"]);
+    // Kept, so the content is not read again; another digest, or none, is another module.
+    assert_eq!(scan(Some(digest), b"never read").unwrap().list()[0].info.depends, ["b"]);
+    assert!(scan(Some([1; 32]), b"no module").is_err());
+    assert!(scan(None, b"no module").is_err());
+    let kept = scan(Some(digest), &content).unwrap().only(|path| path != "kernel/a.ko");
+    assert!(kept.list().is_empty() && kept.get("a").is_none());
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use image_config::recipe::Recipe;
 
@@ -58,15 +59,8 @@ fn pretty_name(name: &str, version: &str) -> String {
 ///
 /// # Errors
 /// They cannot be read from this machine, or a path is taken.
-pub fn install_programs(staging: &mut Staging, init: &Path, units: &Path) -> Result<(), RootfsError> {
-    let read = |file: &Path| {
-        fs::read(file).map_err(|source| StagingError::HostFile {
-            path: format!("/{INIT}"),
-            file: file.to_owned(),
-            source,
-        })
-    };
-    staging.own_file(INIT, read(init)?, 0o755)?;
+pub fn install_programs(staging: &mut Staging, init: &Arc<[u8]>, units: &Path) -> Result<(), RootfsError> {
+    staging.own_file(INIT, Arc::clone(init), 0o755)?;
     for link in LINKS {
         staging.own_link_if_absent(link, &format!("/{INIT}"))?;
     }

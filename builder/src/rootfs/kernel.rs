@@ -1,8 +1,5 @@
 //! The kernel: out of `/boot`, its modules indexed, and the initramfs that brings up `/usr`.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use image_config::recipe::{KeepModules, Recipe};
@@ -10,6 +7,7 @@ use image_config::recipe::{KeepModules, Recipe};
 use super::staging::ferrite;
 use crate::cpio::{self, CpioError};
 use crate::modules::{Compression, Modules, ModulesError, OrderError, decompress};
+use crate::parts::Parts;
 use crate::tree::{ContentError, Kind, Meta, Node, Reader, Tree, TreeError};
 
 /// Largest kernel or module that is read whole.
@@ -63,14 +61,6 @@ pub enum KernelError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// PID 1 cannot be read from this machine.
-    #[error("cannot read {}", path.display())]
-    Init {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// Paths collide.
     #[error(transparent)]
     Tree(#[from] TreeError),
@@ -88,25 +78,26 @@ pub fn prepare(
     recipe: &Recipe,
     usr: &mut Tree,
     boot: &Tree,
-    init: &Path,
+    init: &Arc<[u8]>,
     build_time: u64,
+    parts: &Parts,
 ) -> Result<KernelParts, KernelError> {
     let reader = Reader::new();
     let (release, kernel) = kernel(boot, &reader)?;
     let folder = format!("{MODULES}/{release}");
-    let modules = Modules::scan(usr, folder.as_bytes(), &reader)?;
+    let modules = Modules::scan(usr, folder.as_bytes(), &reader, parts)?;
     let initramfs = initramfs(recipe, usr, &folder, &modules, init, build_time, &reader)?;
     if let KeepModules::Matching(_) = &recipe.kernel.modules {
         drop_modules(recipe, usr, &folder, &modules)?;
     }
-    let kept = Modules::scan(usr, folder.as_bytes(), &reader)?;
+    let kept = modules.only(|path| usr.get(format!("{folder}/{path}").as_bytes()).is_some());
     for (name, text) in kept.tables() {
         usr.replace(format!("{folder}/{name}").as_bytes(), file(text.into_bytes(), 0o644, build_time))?;
     }
     Ok(KernelParts { release, kernel, initramfs })
 }
 
-fn file(bytes: Vec<u8>, mode: u16, time: u64) -> Node {
+fn file(bytes: impl Into<Arc<[u8]>>, mode: u16, time: u64) -> Node {
     Node::new(Kind::file(bytes), Meta::root(mode, time), ferrite())
 }
 
@@ -134,13 +125,12 @@ fn initramfs(
     usr: &Tree,
     folder: &str,
     modules: &Modules,
-    init: &Path,
+    init: &Arc<[u8]>,
     time: u64,
     reader: &Reader,
 ) -> Result<Vec<u8>, KernelError> {
     let mut tree = Tree::new(Meta::root(0o755, time));
-    let program = fs::read(init).map_err(|source| KernelError::Init { path: init.to_owned(), source })?;
-    tree.insert(b"init", file(program, 0o755, time))?;
+    tree.insert(b"init", file(Arc::clone(init), 0o755, time))?;
     for name in MOUNT_POINTS {
         tree.insert(name.as_bytes(), Node::new(Kind::empty_directory(), Meta::root(0o755, time), ferrite()))?;
     }

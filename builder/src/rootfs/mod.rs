@@ -21,6 +21,7 @@ pub use self::kernel::{KernelError, KernelParts};
 use self::staging::Staging;
 pub use self::staging::StagingError;
 use crate::guest::GuestPrograms;
+use crate::parts::Parts;
 use crate::tree::Tree;
 
 /// Why the files could not be put together.
@@ -72,6 +73,7 @@ pub fn assemble(
     programs: &GuestPrograms,
     units_folder: &Path,
     build_time: u64,
+    parts: &Parts,
 ) -> Result<Rootfs, RootfsError> {
     let replace = recipe.replace.iter().map(|path| path.to_string().into_bytes());
     let mut staging = Staging::new(build_time, replace);
@@ -91,7 +93,7 @@ pub fn assemble(
     let boot = staging.tree_mut().remove(b"boot");
     staging.tree_mut().drop_if(&|path| recipe.drop.drops(&String::from_utf8_lossy(path)));
     let mut split = layout::split(staging, boot)?;
-    let kernel = kernel::prepare(recipe, &mut split.usr, &split.boot, &programs.init, build_time)?;
+    let kernel = kernel::prepare(recipe, &mut split.usr, &split.boot, &programs.init, build_time, parts)?;
     Ok(Rootfs { usr: split.usr, kernel, notes: split.notes })
 }
 

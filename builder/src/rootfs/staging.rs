@@ -228,7 +228,12 @@ impl Staging {
     ///
     /// # Errors
     /// As [`Staging::add`].
-    pub fn own_file(&mut self, path: &str, bytes: Vec<u8>, mode: u16) -> Result<(), StagingError> {
+    pub fn own_file(
+        &mut self,
+        path: &str,
+        bytes: impl Into<Arc<[u8]>>,
+        mode: u16,
+    ) -> Result<(), StagingError> {
         let node = Node::new(Kind::file(bytes), Meta::root(mode, self.build_time), ferrite());
         self.add(path.as_bytes(), node)
     }

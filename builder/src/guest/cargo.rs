@@ -1,0 +1,180 @@
+//! Building one guest program with cargo, freed of what this machine would put into its bytes.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::GuestError;
+
+/// Separator of `CARGO_ENCODED_RUSTFLAGS`.
+const FLAG_SEPARATOR: &str = "\u{1f}";
+/// Variables of the user's that would change what is built: for other builds than these.
+const FOREIGN: [&str; 8] = [
+    "RUSTFLAGS",
+    "CARGO_ENCODED_RUSTFLAGS",
+    "CARGO_MAKEFLAGS",
+    "CARGO_BUILD_RUSTFLAGS",
+    "CARGO_BUILD_TARGET",
+    "CARGO_BUILD_TARGET_DIR",
+    "CARGO_INCREMENTAL",
+    "SOURCE_DATE_EPOCH",
+];
+/// Beginnings of such variables.
+const FOREIGN_KINDS: [&str; 3] = ["CARGO_PROFILE_", "CARGO_TARGET_X86_64_", "CARGO_UNSTABLE_"];
+
+/// A package, the target it is for and the profile that makes its bytes stable.
+pub(super) struct Unit {
+    package: &'static str,
+    binary: &'static str,
+    target: &'static str,
+    profile: &'static str,
+    /// Flags of the compiler.
+    pub flags: &'static [&'static str],
+}
+
+/// PID 1 and the other programs in one.
+pub(super) const INIT: Unit = Unit {
+    package: "init",
+    binary: "init",
+    target: "x86_64-unknown-linux-musl",
+    profile: "guest",
+    flags: &[
+        "-Ctarget-feature=+crt-static",
+        // The toolchain's linker, start files and C library: those of the machine would differ from the next one's.
+        "-Clinker=rust-lld",
+        "-Clinker-flavor=ld.lld",
+        "-Clink-self-contained=yes",
+    ],
+};
+
+/// The boot loader.
+pub(super) const LOADER: Unit = Unit {
+    package: "boot",
+    binary: "ferrite-boot.efi",
+    target: "x86_64-unknown-uefi",
+    profile: "loader",
+    flags: &[
+        "--cfg=curve25519_dalek_backend=\"serial\"",
+        "--cfg=sha2_backend=\"soft\"",
+        // A PE header holds the time of linking unless told otherwise.
+        "-Clink-arg=/Brepro",
+        // The record of debug information names the target folder.
+        "-Clink-arg=/DEBUG:NONE",
+    ],
+};
+
+impl Unit {
+    /// Builds the program; returns where it is.
+    ///
+    /// # Errors
+    /// The toolchain or the target cannot be had, or cargo fails.
+    pub fn build(&self, source: &Path, target_folder: &Path) -> Result<PathBuf, GuestError> {
+        ensure_target(source, self.target)?;
+        let mut command = tool("cargo", source);
+        command
+            .args(["build", "--locked", "--package", self.package, "--target", self.target])
+            .args(["--profile", self.profile, "--color", "never"])
+            .arg("--target-dir")
+            .arg(target_folder)
+            .env("CARGO_ENCODED_RUSTFLAGS", encoded_flags(source, self.flags))
+            .env("CARGO_INCREMENTAL", "0");
+        let (ok, output) = run(&mut command, "cargo")?;
+        if ok {
+            Ok(target_folder.join(self.target).join(self.profile).join(self.binary))
+        } else {
+            Err(GuestError::Cargo { package: self.package, target: self.target, output })
+        }
+    }
+}
+
+/// What the compiler of a checkout says of itself.
+///
+/// # Errors
+/// There is no compiler.
+pub(super) fn compiler_version(source: &Path) -> Result<String, GuestError> {
+    let mut command = tool("rustc", source);
+    command.arg("-vV");
+    Ok(run(&mut command, "rustc")?.1)
+}
+
+/// Asks rustup for a target's standard library when the toolchain does not have it.
+fn ensure_target(source: &Path, target: &'static str) -> Result<(), GuestError> {
+    let has_target = || -> Result<bool, GuestError> {
+        let mut command = tool("rustc", source);
+        command.args(["--print", "target-libdir", "--target", target]);
+        let (ok, output) = run(&mut command, "rustc")?;
+        Ok(ok && Path::new(output.trim()).is_dir())
+    };
+    if has_target()? {
+        return Ok(());
+    }
+    let mut command = tool("rustup", source);
+    command.args(["target", "add", target]);
+    let (ok, output) = run(&mut command, "rustup")?;
+    if ok && has_target()? { Ok(()) } else { Err(GuestError::Target { target, output }) }
+}
+
+/// A command of the toolchain, freed of what cargo or the user set for other builds.
+fn tool(program: &str, source: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(source).stdin(Stdio::null());
+    for (name, _) in env::vars_os().filter(|(name, _)| is_foreign(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn is_foreign(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    FOREIGN.contains(&name) || FOREIGN_KINDS.iter().any(|kind| name.starts_with(kind))
+}
+
+fn run(command: &mut Command, program: &str) -> Result<(bool, String), GuestError> {
+    let output =
+        command.output().map_err(|source| GuestError::Run { program: program.to_owned(), source })?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), text))
+}
+
+/// The compiler flags of a guest build: the target's own, and every folder of this machine renamed.
+fn encoded_flags(source: &Path, own: &[&str]) -> OsString {
+    let cargo_home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
+    let renamed = [(Some(source.to_owned()), "/ferrite"), (cargo_home, "/cargo")];
+    let mut flags = OsString::from(own.join(FLAG_SEPARATOR));
+    for (folder, name) in renamed {
+        let Some(folder) = folder else { continue };
+        flags.push(FLAG_SEPARATOR);
+        flags.push("--remap-path-prefix=");
+        flags.push(folder);
+        flags.push("=");
+        flags.push(name);
+    }
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_the_machine_are_renamed() {
+        let flags = encoded_flags(Path::new("/some where"), &["-Cx", "-Cy"]).into_string().unwrap();
+        let flags: Vec<_> = flags.split(FLAG_SEPARATOR).collect();
+        assert_eq!(flags[..3], ["-Cx", "-Cy", "--remap-path-prefix=/some where=/ferrite"]);
+    }
+
+    #[test]
+    fn what_the_user_sets_for_other_builds_does_not_count() {
+        for name in ["RUSTFLAGS", "CARGO_PROFILE_GUEST_LTO", "CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER"]
+        {
+            assert!(is_foreign(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "CARGO_HOME", "CARGO_TARGET_DIR", "RUSTUP_TOOLCHAIN", "HTTP_PROXY"] {
+            assert!(!is_foreign(OsStr::new(name)), "{name}");
+        }
+    }
+}
