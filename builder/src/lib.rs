@@ -25,6 +25,7 @@ pub mod parts;
 pub mod rootfs;
 pub mod signing;
 pub mod slotimage;
+pub mod sparse;
 pub mod sshkey;
 pub mod tree;
 pub mod verity;

@@ -15,6 +15,7 @@ use slots::{
 
 use crate::disk::Partition;
 use crate::signing::{SlotSigner, hex};
+use crate::sparse;
 
 /// Bytes that are read and hashed at a time.
 const CHUNK: usize = 1 << 20;
@@ -184,7 +185,8 @@ pub fn install(
     partition: &Partition,
 ) -> Result<(), SlotError> {
     check_fits(image.bytes(), partition.bytes)?;
-    copy_range(slot_file, disk, partition.offset, image.footer.parts.end())?;
+    sparse::copy(slot_file, 0..image.footer.parts.end(), disk, partition.offset)
+        .map_err(|source| SlotError::Io { action: "copy the slot into the disk image", source })?;
     let footer_at = partition.offset + partition.bytes - FOOTER_LEN as u64;
     disk.write_all_at(&image.footer_bytes, footer_at)
         .map_err(|source| SlotError::Io { action: "write the footer into the disk image", source })
@@ -299,38 +301,6 @@ fn for_each_chunk(
         done += wanted as u64;
     }
     Ok(())
-}
-
-/// Copies `length` bytes from the start of `from` to `to` at `offset`, which must be a hole: blocks of zeroes are not
-/// written.
-fn copy_range(from: &File, to: &File, offset: u64, length: u64) -> Result<(), SlotError> {
-    /// The alignment of parts, and the block size of file systems that have holes.
-    const BLOCK: usize = 4096;
-    for_each_chunk(from, 0, length, |done, chunk| {
-        let mut run_start = 0;
-        let mut run_end = 0;
-        for (index, block) in chunk.chunks(BLOCK).enumerate() {
-            let start = index * BLOCK;
-            if block.iter().all(|byte| *byte == 0) {
-                continue;
-            }
-            if run_end != start {
-                write_run(to, chunk, run_start..run_end, offset + done)?;
-                run_start = start;
-            }
-            run_end = start + block.len();
-        }
-        write_run(to, chunk, run_start..run_end, offset + done)
-    })
-    .map_err(|source| SlotError::Io { action: "copy the slot into the disk image", source })
-}
-
-fn write_run(to: &File, chunk: &[u8], run: std::ops::Range<usize>, base: u64) -> io::Result<()> {
-    let at = base + run.start as u64;
-    match chunk.get(run) {
-        Some(bytes) if !bytes.is_empty() => to.write_all_at(bytes, at),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

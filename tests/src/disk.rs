@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use slots::{Device, Entry, FOOTER_LEN, Footer, Geometry, Loaded, SIGNATURE_LEN, SlotFlags, Table};
 
-use crate::images::copy_range;
-
 /// Bytes of a logical block.
 const BLOCK: u64 = 512;
 /// Blocks of a copy of the table: a header and 32 blocks of entries.
@@ -138,7 +136,7 @@ impl DiskFile {
         if from.end - from.start != to.end - to.start {
             bail!("the slots of {} differ in size", self.path.display());
         }
-        Ok(copy_range(&self.file, from, &self.file, to.start)?)
+        Ok(builder::sparse::copy(&self.file, from, &self.file, to.start)?)
     }
 
     /// The slot's footer, unverified.

@@ -2,8 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +9,7 @@ use anyhow::{Context as _, Result};
 use builder::build::{self, BuildOptions};
 use builder::guest;
 use builder::inspect::{self, Report};
+use builder::sparse;
 use debian::progress::Silent;
 use image_config::recipe::Recipe;
 
@@ -131,7 +130,7 @@ impl Image {
     }
 }
 
-/// Copies a file; blocks of zeroes become holes.
+/// Copies a file; holes stay holes.
 ///
 /// # Errors
 /// The system's.
@@ -139,28 +138,5 @@ pub fn sparse_copy(from: &Path, to: &Path) -> io::Result<()> {
     let (source, target) = (File::open(from)?, File::create(to)?);
     let len = source.metadata()?.len();
     target.set_len(len)?;
-    copy_range(&source, 0..len, &target, 0)
-}
-
-/// Copies a range of a file to where there are only zeroes; what is zero is not written.
-pub(crate) fn copy_range(source: &File, range: Range<u64>, target: &File, to: u64) -> io::Result<()> {
-    const CHUNK: usize = 1 << 16;
-    let mut buffer = vec![0; CHUNK];
-    let mut offset = range.start;
-    while offset < range.end {
-        // The start of the next data, so that the holes of large images are not read.
-        offset = match rustix::fs::seek(source, rustix::fs::SeekFrom::Data(offset)) {
-            Ok(data) if data < range.end => data,
-            Ok(_) | Err(rustix::io::Errno::NXIO) => break,
-            Err(error) => return Err(error.into()),
-        };
-        let wanted = usize::try_from(range.end - offset).unwrap_or(CHUNK).min(CHUNK);
-        let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-        source.read_exact_at(chunk, offset)?;
-        if chunk.iter().any(|byte| *byte != 0) {
-            target.write_all_at(chunk, to + (offset - range.start))?;
-        }
-        offset += wanted as u64;
-    }
-    Ok(())
+    sparse::copy(&source, 0..len, &target, 0)
 }
