@@ -23,6 +23,7 @@ pub mod modules;
 pub mod packages;
 pub mod parts;
 pub mod rootfs;
+pub mod selfcheck;
 pub mod signing;
 pub mod slotimage;
 pub mod sparse;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::self_check;
+
 /// Builds minimal, immutable Linux images with two slots, and boots them.
 ///
 /// Exit codes: 0 it worked; 1 something was refused or failed, stderr says what; 2 wrong use.
@@ -39,6 +41,13 @@ pub enum Command {
     ///
     /// Exit codes: 0 valid; 1 errors; 2 wrong use, or the file cannot be read.
     Validate(ValidateArgs),
+    /// Builds an image twice under conditions that must not matter, and compares every byte
+    ///
+    /// The second build has another user, umask, time zone, locale, number of threads and home, and its checkout, cache and target folder lie
+    /// elsewhere, under names with spaces and characters beyond ASCII. The guest programs are compiled anew for it, which takes minutes.
+    ///
+    /// Exit codes: 0 all files are the same; 1 the first that differs is named, or a build failed; 2 wrong use.
+    SelfCheck(self_check::Args),
 }
 
 /// Arguments of `build`.

@@ -4,6 +4,7 @@ mod args;
 mod hint;
 mod progress;
 mod run;
+mod self_check;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Inspect(args) => inspect_command(&args),
         Command::Validate(args) => validate_command(&args),
+        Command::SelfCheck(args) => self_check::run(&args),
     };
     result.unwrap_or_else(|error| {
         print_error(&error);

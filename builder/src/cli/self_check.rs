@@ -1,0 +1,84 @@
+//! `ferrite self-check`: the same bytes, whoever builds where.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args as ClapArgs;
+
+use super::progress::Terminal;
+use super::{FAILED, out_folder, recipe_path};
+use crate::selfcheck::{self, SelfCheckOptions};
+
+/// Arguments of `self-check`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The recipe [default: recipes/ferrite.yaml]
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// Folder for both builds; must be empty or not exist yet [default: self-check/ beside the images, deleted when all is the same]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
+    /// Where the second build keeps its cache, such as a folder on another file system [default: in the scratch folder]
+    #[arg(long, value_name = "DIR")]
+    pub second_cache: Option<PathBuf>,
+    /// Use what the cache holds and no network
+    #[arg(long)]
+    pub offline: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A build failed, or the folders cannot be made.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let terminal = Terminal::new();
+    let (scratch, own) = match &args.scratch {
+        Some(scratch) => (scratch.clone(), false),
+        None => (out_folder(None)?.join("self-check"), true),
+    };
+    if own && scratch.exists() {
+        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    }
+    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
+    let scratch = fs::canonicalize(&scratch).context("cannot find the scratch folder")?;
+    if fs::read_dir(&scratch)?.next().is_some() {
+        anyhow::bail!(
+            "{} is not empty; --scratch names a folder that is, or does not exist yet",
+            scratch.display()
+        );
+    }
+    let options = SelfCheckOptions {
+        recipe: recipe_path(args.recipe.as_deref())?,
+        scratch: scratch.clone(),
+        second_cache: args.second_cache.as_deref().map(std::path::absolute).transpose()?,
+        arguments: args.offline.then(|| "--offline".to_owned()).into_iter().collect(),
+    };
+    let check = selfcheck::run(&options, &|line| terminal.say(line))?;
+    for note in &check.notes {
+        terminal.say(&format!("note: {note}"));
+    }
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&check)?)?;
+    } else {
+        for file in &check.files {
+            writeln!(out, "{}  {}", file.sha256, file.name)?;
+        }
+    }
+    match &check.difference {
+        None => terminal.say(&format!("identical: {} files", check.files.len())),
+        Some(difference) => {
+            terminal.say(&format!("different: {difference}; both builds are in {}", scratch.display()))
+        }
+    }
+    if own && check.identical {
+        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    }
+    Ok(if check.identical { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+}
