@@ -1,9 +1,9 @@
-//! Text to validated types: image recipes and systemd unit files.
+//! Text to validated types: image recipes, their lock files and systemd unit files.
 //!
-//! Everything here is pure but one function, [`recipe::Recipe::load`], which reads a recipe from disk. What is
+//! Everything here is pure but two functions, [`recipe::Recipe::load`] and [`lock::Lock::load`], which read a file. What is
 //! deliberately absent: fetching packages, reading the extra files that a recipe names, running units.
 //!
-//! Where to start reading: [`recipe::Recipe`] for what an image is made of, [`unit::UnitFile`] for unit files,
+//! Where to start reading: [`recipe::Recipe`] for what an image is made of, [`lock::Lock`] for its packages, [`unit::UnitFile`] for unit files,
 //! [`diagnostic::Diagnostic`] for how a mistake in a text is told to its author.
 
 #![cfg_attr(
@@ -17,6 +17,7 @@
 )]
 
 pub mod diagnostic;
+pub mod lock;
 pub mod recipe;
 pub mod unit;
 pub mod yaml;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 pub use self::drop::{DropRules, Pattern};
+pub(crate) use self::names::word;
 pub use self::names::{
     AccountName, Component, ImagePath, ImageVersion, MirrorUrl, ModuleName, NameError, PackageName,
     ProductName, Suite,
@@ -109,6 +110,8 @@ pub struct DebianSources {
     pub mirrors: Vec<MirrorUrl>,
     /// Mirrors of the security archive ([`Suite::is_security`]), tried in order. Empty: the builder chooses.
     pub security_mirrors: Vec<MirrorUrl>,
+    /// Base of the archive that has what mirrors have dropped. `None`: the builder chooses.
+    pub snapshot: Option<MirrorUrl>,
 }
 
 /// A Debian package that Ferrite stands in for.

@@ -1,7 +1,5 @@
 //! The words of a recipe as types: each can only be made from text that keeps its rule.
 
-use std::fmt;
-
 /// Why a word is refused; rendered as the message of a diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}")]
@@ -35,7 +33,7 @@ macro_rules! word {
             ///
             /// # Errors
             /// [`NameError`] says which part of the rule is broken.
-            pub fn parse(text: &str) -> Result<Self, NameError> {
+            pub fn parse(text: &str) -> Result<Self, $crate::recipe::NameError> {
                 $check(text)?;
                 Ok(Self(text.to_owned()))
             }
@@ -47,8 +45,8 @@ macro_rules! word {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
@@ -60,6 +58,8 @@ macro_rules! word {
         }
     };
 }
+
+pub(crate) use word;
 
 word!(
     /// Name of the product: file names, the default host name and the disk's GUIDs derive from it.

@@ -47,6 +47,7 @@ pub(super) struct Debian {
     pub mirrors: Vec<String>,
     #[serde(default)]
     pub security_mirrors: Vec<String>,
+    pub snapshot: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -183,6 +183,10 @@ fn debian(check: &mut Check<'_>, raw: &raw::Debian) -> DebianSources {
             &raw.security_mirrors,
             MirrorUrl::parse,
         ),
+        snapshot: raw
+            .snapshot
+            .as_ref()
+            .and_then(|text| check.word(steps!["debian", "snapshot"], text, MirrorUrl::parse)),
     }
 }
 
