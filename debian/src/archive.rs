@@ -1,21 +1,21 @@
 //! An archive opened for a set of suites: indexes verified, packages fetched and unpacked.
 
 mod indexes;
+mod pool;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use rayon::prelude::*;
-
+pub use self::indexes::Releases;
+pub use self::pool::{Dropped, FromLock, Pool};
 use crate::cache::{Cache, CacheError};
 use crate::extract::{self, ExtractError};
-use crate::http::{FetchError, Fetcher, LazyClient, Patience, Wanted};
+use crate::http::{FetchError, Patience};
 use crate::index::{Index, IndexError};
 use crate::mirrors::{MirrorSet, Mirrors};
 use crate::package::Package;
-use crate::progress::{Progress, Task, Unit};
+use crate::progress::Progress;
 use crate::release::ReleaseError;
 use crate::resolve::{self, Closure, Options, Provided, Request, ResolveError};
 use crate::signature::{KeyError, Keyring, SignatureError};
@@ -30,6 +30,8 @@ pub struct Suite {
     pub components: Vec<String>,
     /// Where it is.
     pub mirrors: Mirrors,
+    /// Where packages are that the mirrors have dropped; asked for locked packages only.
+    pub snapshots: Mirrors,
 }
 
 /// What to open and how.
@@ -67,6 +69,7 @@ impl Config {
         let named = |name: String| Suite {
             mirrors: mirrors.for_suite(&name).clone(),
             components: vec!["main".to_owned()],
+            snapshots: Mirrors::default(),
             name,
         };
         let mut suites = vec![named(suite.to_owned())];
@@ -131,6 +134,9 @@ pub enum ArchiveError {
         /// What is missing.
         missing: Vec<String>,
     },
+    /// Packages that were asked for by their digest, and that nobody has any more.
+    #[error("{}", dropped(.0))]
+    Dropped(Vec<Dropped>),
     /// A package of a suite that is not open.
     #[error("package {package} is of suite {suite:?}, which is not open")]
     ForeignPackage {
@@ -162,6 +168,14 @@ pub enum ArchiveError {
     Key(#[from] KeyError),
 }
 
+fn dropped(packages: &[Dropped]) -> String {
+    let lines = packages.iter().map(|dropped| format!("\n  {}", dropped.package)).collect::<String>();
+    format!(
+        "{} packages are neither on the mirrors nor in the snapshot archive any more:{lines}",
+        packages.len()
+    )
+}
+
 fn expired_hint(error: &ReleaseError) -> &'static str {
     match error {
         ReleaseError::Expired { .. } => {
@@ -182,15 +196,13 @@ fn list(missing: &[String]) -> String {
 
 /// Verified indexes, and the way to the packages.
 pub struct Archive {
-    config: Config,
-    progress: Arc<dyn Progress>,
-    client: LazyClient,
+    pool: Pool,
     index: Index,
 }
 
 impl std::fmt::Debug for Archive {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Archive").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Archive").field("pool", &self.pool).finish_non_exhaustive()
     }
 }
 
@@ -200,16 +212,9 @@ impl Archive {
     /// # Errors
     /// A signature, an index or a mirror that cannot be used; offline, an index that the cache lacks.
     pub fn open(config: Config, progress: Arc<dyn Progress>) -> Result<Self, ArchiveError> {
-        let client = LazyClient::default();
-        let opener = indexes::Opener { config: &config, progress: &*progress, client: &client };
-        let texts: Vec<_> = std::thread::scope(|scope| {
-            let opener = &opener;
-            let threads: Vec<_> =
-                config.suites.iter().map(|suite| scope.spawn(|| opener.open(suite))).collect();
-            threads.into_iter().map(join).collect::<Result<Vec<_>, _>>()
-        })?;
-        let index = Index::parse(texts.into_iter().flatten().collect())?;
-        Ok(Self { config, progress, client, index })
+        let pool = Pool::new(config, progress);
+        let index = pool.index(&pool.releases()?, Vec::new())?;
+        Ok(Self { pool, index })
     }
 
     /// The packages of all suites.
@@ -219,7 +224,7 @@ impl Archive {
 
     /// The cache.
     pub fn cache(&self) -> &Cache {
-        &self.config.cache
+        self.pool.cache()
     }
 
     /// [`resolve::resolve`] on this archive's index, for its architecture.
@@ -227,120 +232,28 @@ impl Archive {
     /// # Errors
     /// As there.
     pub fn resolve(&self, requests: &[Request], provided: &[Provided]) -> Result<Closure, ResolveError> {
-        let options = Options { architecture: self.config.architecture.clone(), ..Options::default() };
+        let options = Options { architecture: self.pool.architecture().to_owned(), ..Options::default() };
         resolve::resolve(&self.index, requests, provided, &options)
     }
 
-    /// Fetches packages into the cache; paths in the order of the packages. Those already there are hashed once.
+    /// [`Pool::fetch`].
     ///
     /// # Errors
-    /// The first package that no mirror gives; offline, all that are missing.
+    /// As there.
     pub fn fetch(&self, packages: &[Arc<Package>]) -> Result<Vec<PathBuf>, ArchiveError> {
-        let cache = &self.config.cache;
-        let known: Vec<Option<PathBuf>> =
-            packages.par_iter().map(|p| cache.object(p.sha256, Some(p.size))).collect::<Result<_, _>>()?;
-        let missing: Vec<&Arc<Package>> = packages
-            .iter()
-            .zip(&known)
-            .filter(|(_, path)| path.is_none())
-            .map(|(package, _)| package)
-            .collect();
-        if !missing.is_empty() {
-            if self.config.offline {
-                let missing = missing.iter().map(|p| p.id()).collect();
-                return Err(ArchiveError::Offline { cache: cache.root().to_owned(), missing });
-            }
-            self.download(&missing)?;
-        }
-        Ok(packages.iter().map(|p| cache.object_path(p.sha256)).collect())
+        self.pool.fetch(packages)
     }
 
-    fn download(&self, packages: &[&Arc<Package>]) -> Result<(), ArchiveError> {
-        let fetchers: Vec<(&str, Fetcher<'_>)> = self
-            .config
-            .suites
-            .iter()
-            .map(|s| {
-                let fetcher = Fetcher::new(&s.mirrors, &self.config.patience, &self.client, &*self.progress);
-                (s.name.as_str(), fetcher)
-            })
-            .collect();
-        let total = packages.iter().map(|p| p.size).sum();
-        let task = self.progress.begin(&format!("fetching {} packages", packages.len()), total, Unit::Bytes);
-        let next = AtomicUsize::new(0);
-        let worker = || -> Result<(), ArchiveError> {
-            while let Some(package) = packages.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = self.download_one(&fetchers, package, &*task);
-                if result.is_err() {
-                    // The others stop after what they have begun.
-                    next.store(packages.len(), Ordering::Relaxed);
-                    return result;
-                }
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            let count = self.config.downloads.clamp(1, packages.len().max(1));
-            let threads: Vec<_> = (0..count).map(|_| scope.spawn(worker)).collect();
-            threads.into_iter().try_for_each(join)
-        })
-    }
-
-    fn download_one(
-        &self,
-        fetchers: &[(&str, Fetcher<'_>)],
-        package: &Package,
-        task: &dyn Task,
-    ) -> Result<(), ArchiveError> {
-        let fetcher = fetchers.iter().find(|(suite, _)| *suite == &*package.suite);
-        let foreign = || ArchiveError::ForeignPackage {
-            package: package.to_string(),
-            suite: package.suite.to_string(),
-        };
-        let (_, fetcher) = fetcher.ok_or_else(foreign)?;
-        let wanted = Wanted { path: package.filename.clone(), size: package.size, sha256: package.sha256 };
-        fetcher.file(&self.config.cache, &wanted, task)?;
-        Ok(())
-    }
-
-    /// Unpacks packages into the cache, fetching what is missing; in the order of the packages. What was unpacked
-    /// before is not fetched or decompressed again, but checked as `integrity` says.
+    /// [`Pool::unpack`].
     ///
     /// # Errors
-    /// As [`Archive::fetch`]; a package that cannot be unpacked.
+    /// As there.
     pub fn unpack(
         &self,
         packages: &[Arc<Package>],
         integrity: Integrity,
     ) -> Result<Vec<Unpacked>, ArchiveError> {
-        let cache = &self.config.cache;
-        let mut known: Vec<Option<Unpacked>> =
-            packages.par_iter().map(|p| Unpacked::load(cache, p, integrity)).collect::<Result<_, _>>()?;
-        let mut missing: Vec<Arc<Package>> =
-            packages.iter().zip(&known).filter(|(_, u)| u.is_none()).map(|(p, _)| Arc::clone(p)).collect();
-        if missing.is_empty() {
-            return Ok(known.into_iter().flatten().collect());
-        }
-        // The largest first: otherwise one core ends up with it alone.
-        missing.sort_by_key(|p| std::cmp::Reverse(p.size));
-        let paths = self.fetch(&missing)?;
-        let total = missing.iter().map(|p| p.size).sum();
-        let task = self.progress.begin(&format!("unpacking {} packages", missing.len()), total, Unit::Bytes);
-        let work: Vec<(Arc<Package>, PathBuf)> = missing.into_iter().zip(paths).collect();
-        let made = work.into_par_iter().with_max_len(1).map(|(package, deb)| {
-            let unpacked = Unpacked::create(cache, &package, &deb)?;
-            task.advance(package.size);
-            Ok((package.sha256, unpacked))
-        });
-        let mut made = made.collect::<Result<std::collections::HashMap<_, _>, UnpackError>>()?;
-        for (package, slot) in packages.iter().zip(&mut known) {
-            if slot.is_none() {
-                // A package that is in the list twice is made once.
-                *slot = made.get(&package.sha256).cloned();
-            }
-        }
-        made.clear();
-        Ok(known.into_iter().flatten().collect())
+        self.pool.unpack(packages, integrity)
     }
 
     /// Resolves names (`name` or `name=version`), fetches and unpacks the packages, and writes their files to a
@@ -356,7 +269,7 @@ impl Archive {
     ) -> Result<Closure, ArchiveError> {
         let closure = self.resolve(requests, provided)?;
         let unpacked = self.unpack(&closure.packages(), Integrity::OnRead)?;
-        extract::extract(&unpacked, dest, &*self.progress)?;
+        extract::extract(&unpacked, dest, self.pool.progress())?;
         Ok(closure)
     }
 }

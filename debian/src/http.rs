@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
@@ -148,14 +148,36 @@ fn advice(attempts: &[Attempt]) -> &'static str {
 impl FetchError {
     /// Whether some mirror answered that it does not have the file, so that another file may do.
     pub fn is_absent(&self) -> bool {
-        let absent = |f: &Failure| {
-            matches!(f, Failure::Status(StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN))
-        };
-        matches!(self, Self::AllMirrors { attempts, .. } if attempts.iter().any(|a| absent(&a.failure)))
+        matches!(self, Self::AllMirrors { attempts, .. } if attempts.iter().any(|a| a.failure.is_absence()))
+    }
+}
+
+impl FetchError {
+    /// Whether some mirror gave other content than was asked for.
+    pub fn is_mismatch(&self) -> bool {
+        let other = |f: &Failure| matches!(f, Failure::Digest { .. } | Failure::Size { .. });
+        matches!(self, Self::AllMirrors { attempts, .. } if attempts.iter().any(|a| other(&a.failure)))
+    }
+
+    /// The last URL that was tried, and what came of it.
+    pub fn last_attempt(&self) -> Option<String> {
+        let Self::AllMirrors { attempts, .. } = self else { return None };
+        attempts.last().map(|attempt| format!("{}: {}", attempt.url, attempt.failure))
+    }
+
+    /// Whether no mirror said anything at all.
+    pub fn is_silence(&self) -> bool {
+        let silent = |f: &Failure| matches!(f, Failure::Transport(_));
+        matches!(self, Self::AllMirrors { attempts, .. } if attempts.iter().all(|a| silent(&a.failure)))
     }
 }
 
 impl Failure {
+    /// Whether the mirror says that it does not have the file.
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::Status(StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN))
+    }
+
     /// Whether the same mirror may do better later.
     fn may_pass(&self) -> bool {
         match self {
@@ -191,14 +213,28 @@ pub enum Fresh<T> {
     },
 }
 
+/// What it means when a mirror says that it does not have a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Absence {
+    /// Another mirror may have it, now or in a while: mirrors that failed otherwise are tried again.
+    #[default]
+    MayPass,
+    /// The mirrors are copies of each other, so it is gone when one says so and the others do not have it at once. For
+    /// files that can be had elsewhere.
+    IsFinal,
+}
+
 /// Fetches from one list of mirrors. Remembers which mirror worked last. Can be used from several threads.
 pub struct Fetcher<'a> {
     mirrors: &'a Mirrors,
     patience: &'a Patience,
     client: &'a LazyClient,
     progress: &'a dyn Progress,
+    pub(crate) absence: Absence,
     /// Index of the mirror that is asked first.
     favourite: AtomicUsize,
+    /// Mirrors that did not answer at all the last time.
+    silent: Vec<AtomicBool>,
 }
 
 impl std::fmt::Debug for Fetcher<'_> {
@@ -251,7 +287,36 @@ impl<'a> Fetcher<'a> {
         client: &'a LazyClient,
         progress: &'a dyn Progress,
     ) -> Self {
-        Self { mirrors, patience, client, progress, favourite: AtomicUsize::new(0) }
+        let silent = mirrors.urls().iter().map(|_| AtomicBool::new(false)).collect();
+        Self {
+            mirrors,
+            patience,
+            client,
+            progress,
+            absence: Absence::default(),
+            favourite: AtomicUsize::new(0),
+            silent,
+        }
+    }
+
+    /// The same with another idea of absence.
+    #[must_use]
+    pub fn with_absence(self, absence: Absence) -> Self {
+        Self { absence, ..self }
+    }
+
+    fn is_gone(&self, attempts: &[Option<Attempt>]) -> bool {
+        self.absence == Absence::IsFinal && attempts.iter().flatten().any(|a| a.failure.is_absence())
+    }
+
+    fn is_silent(&self, number: usize) -> bool {
+        self.silent.get(number).is_some_and(|silent| silent.load(Ordering::Relaxed))
+    }
+
+    fn set_silent(&self, number: usize, is: bool) {
+        if let Some(silent) = self.silent.get(number) {
+            silent.store(is, Ordering::Relaxed);
+        }
     }
 
     /// Runs `once` with a mirror after the other until it succeeds.
@@ -275,6 +340,10 @@ impl<'a> Fetcher<'a> {
             let first = self.favourite.load(Ordering::Relaxed);
             for offset in 0..bases.len() {
                 let number = (first + offset) % bases.len();
+                // A mirror that says nothing would be waited for with every file that is gone.
+                if self.is_gone(&attempts) && self.is_silent(number) {
+                    continue;
+                }
                 let (Some(base), Some(attempt)) = (bases.get(number), attempts.get_mut(number)) else {
                     continue;
                 };
@@ -285,6 +354,7 @@ impl<'a> Fetcher<'a> {
                 match once(&client, &url)? {
                     Ok(value) => {
                         self.favourite.store(number, Ordering::Relaxed);
+                        self.set_silent(number, false);
                         return Ok(value);
                     }
                     Err(failure) => {
@@ -292,11 +362,12 @@ impl<'a> Fetcher<'a> {
                         if attempt.as_ref().is_none_or(|a| a.failure.to_string() != failure.to_string()) {
                             self.progress.note(&format!("{url}: {failure}"));
                         }
+                        self.set_silent(number, matches!(failure, Failure::Transport(_)));
                         *attempt = Some(Attempt { url, failure });
                     }
                 }
             }
-            if !attempts.iter().flatten().any(|a| a.failure.may_pass()) {
+            if self.is_gone(&attempts) || !attempts.iter().flatten().any(|a| a.failure.may_pass()) {
                 break;
             }
         }

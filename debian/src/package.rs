@@ -133,6 +133,44 @@ pub enum ValueError {
     Path(String),
 }
 
+/// Which file a package is, and where a mirror has it: all that it takes to fetch and check it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Name.
+    pub name: String,
+    /// Version.
+    pub version: Version,
+    /// `amd64`, `all`, ...
+    pub architecture: String,
+    /// The suite whose mirrors have it.
+    pub suite: Arc<str>,
+    /// Path of the `.deb` below the mirror's base.
+    pub filename: String,
+    /// Size of the `.deb` in bytes.
+    pub size: u64,
+    /// SHA-256 of the `.deb`.
+    pub sha256: Digest,
+}
+
+/// A package's own control file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// The file itself.
+    #[error("its control file cannot be read")]
+    Stanza(#[from] StanzaError),
+    /// The package has none.
+    #[error("it has no control file")]
+    Missing,
+    /// It is another package than its digest was said to belong to.
+    #[error("it is {found}, but its digest was said to be that of {pinned}")]
+    Other {
+        /// Name, version and architecture in the control file.
+        found: String,
+        /// Those that were expected.
+        pinned: String,
+    },
+}
+
 /// The fields of a stanza that a [`Package`] is made of.
 struct Stanza<'a> {
     text: &'a [u8],
@@ -223,6 +261,61 @@ impl Package {
     pub fn parse(text: &[u8], start: usize, suite: &Arc<str>) -> Result<Self, StanzaError> {
         let fields = deb822::fields(text, start).collect::<Result<Vec<_>, _>>()?;
         let stanza = Stanza { text, start, fields };
+        let filename = stanza.required("Filename", archive_path)?;
+        let size = stanza.required("Size", number)?;
+        let sha256 = stanza.required("SHA256", |text| Ok(text.parse()?))?;
+        Self::read(&stanza, filename, size, sha256, suite)
+    }
+
+    /// The package of a pin, before its file is there: relations, source and the like are empty.
+    pub fn from_pin(pin: Pin) -> Self {
+        Self {
+            source: pin.name.clone(),
+            source_version: pin.version.clone(),
+            section: String::new(),
+            priority: Priority::Extra,
+            essential: false,
+            multi_arch: MultiArch::No,
+            pre_depends: Vec::new(),
+            depends: Vec::new(),
+            provides: Vec::new(),
+            conflicts: Vec::new(),
+            replaces: Vec::new(),
+            installed_kib: 0,
+            name: pin.name,
+            version: pin.version,
+            architecture: pin.architecture,
+            filename: pin.filename,
+            size: pin.size,
+            sha256: pin.sha256,
+            suite: pin.suite,
+        }
+    }
+
+    /// This package as its own control file describes it; where it is stays as it is. An index may give another section and
+    /// priority than the package itself.
+    ///
+    /// # Errors
+    /// The file is malformed, or of another package.
+    pub fn described_by(&self, control: &[u8]) -> Result<Self, ControlError> {
+        let fields = deb822::fields(control, 0).collect::<Result<Vec<_>, _>>();
+        let stanza = Stanza { text: control, start: 0, fields: fields.map_err(StanzaError::from)? };
+        let described = Self::read(&stanza, self.filename.clone(), self.size, self.sha256, &self.suite)?;
+        let same = (&described.name, &described.version, &described.architecture)
+            == (&self.name, &self.version, &self.architecture);
+        if !same {
+            return Err(ControlError::Other { found: described.id(), pinned: self.id() });
+        }
+        Ok(described)
+    }
+
+    fn read(
+        stanza: &Stanza<'_>,
+        filename: String,
+        size: u64,
+        sha256: Digest,
+        suite: &Arc<str>,
+    ) -> Result<Self, StanzaError> {
         let name = stanza.required("Package", |text| Ok(relation::check_name(text)?.to_owned()))?;
         let version = stanza.required("Version", version)?;
         let source_field = stanza.optional("Source", |text| source(Some(text), &name, &version))?;
@@ -244,9 +337,9 @@ impl Package {
             provides: provides.unwrap_or_default(),
             conflicts,
             replaces: stanza.relations("Replaces")?,
-            filename: stanza.required("Filename", archive_path)?,
-            size: stanza.required("Size", number)?,
-            sha256: stanza.required("SHA256", |text| Ok(text.parse()?))?,
+            filename,
+            size,
+            sha256,
             installed_kib: stanza.optional("Installed-Size", number)?.unwrap_or(0),
             suite: Arc::clone(suite),
             name,
@@ -308,6 +401,27 @@ mod tests {
         assert_eq!((package.size, package.installed_kib), (603_132, 2012));
         assert_eq!((package.multi_arch, package.priority), (MultiArch::Foreign, Priority::Optional));
         assert!(!package.essential);
+    }
+
+    #[test]
+    fn a_pinned_package_is_described_by_its_control_file() {
+        let indexed = parse(STANZA).unwrap();
+        let pin = Pin {
+            name: indexed.name.clone(),
+            version: indexed.version.clone(),
+            architecture: indexed.architecture.clone(),
+            suite: Arc::clone(&indexed.suite),
+            filename: indexed.filename.clone(),
+            size: indexed.size,
+            sha256: indexed.sha256,
+        };
+        let (control, _) = STANZA.split_once("Filename").unwrap();
+        let pinned = Package::from_pin(pin);
+        assert_eq!(pinned.described_by(control.as_bytes()), Ok(indexed));
+        let other = control.replace("amd64", "i386");
+        let message = pinned.described_by(other.as_bytes()).unwrap_err().to_string();
+        assert!(message.contains("it is openssh-server_1:10.0p1-7+b1_i386, but"), "{message}");
+        assert!(matches!(pinned.described_by(b"Package: x"), Err(ControlError::Stanza(_))));
     }
 
     #[test]

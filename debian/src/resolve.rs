@@ -7,18 +7,21 @@
 
 mod explain;
 mod graph;
+mod retrace;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::digest::Digest;
 use crate::index::{Index, IndexError, PackageId};
 use crate::package::Package;
 use crate::relation::{Dependency, Relation};
 use crate::version::{Version, VersionError};
 
 use graph::Graph;
+pub use retrace::RetraceError;
 
 /// A package that is asked for by name, in one version or in the highest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +72,20 @@ pub struct Options {
     /// Adds the packages marked essential to the requests, which dpkg assumes to be everywhere. Off by default: an
     /// image names what it wants.
     pub essential: bool,
+    /// Versions that are tried before higher ones, by package: those of an earlier choice.
+    pub preferred: BTreeMap<String, Version>,
+    /// Packages that are not there, whatever the index says, by the digest of their file.
+    pub without: BTreeSet<Digest>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { architecture: "amd64".to_owned(), essential: false }
+        Self {
+            architecture: "amd64".to_owned(),
+            essential: false,
+            preferred: BTreeMap::new(),
+            without: BTreeSet::new(),
+        }
     }
 }
 

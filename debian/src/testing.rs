@@ -221,7 +221,12 @@ pub fn tar(items: &[Item<'_>]) -> Vec<u8> {
 
 /// A `.deb` whose control file has name and version.
 pub fn deb(name: &str, version: &str, items: &[Item<'_>]) -> Vec<u8> {
-    let control = format!("Package: {name}\nVersion: {version}\n");
+    deb_with(name, version, "", items)
+}
+
+/// The same with further fields, each a line.
+pub fn deb_with(name: &str, version: &str, fields: &str, items: &[Item<'_>]) -> Vec<u8> {
+    let control = format!("Package: {name}\nVersion: {version}\nArchitecture: all\n{fields}");
     let control = tar(&[Item::Dir("./"), Item::File("./control", control.as_bytes(), 0o644)]);
     let xz = |bytes: &[u8]| {
         let mut out = Vec::new();

@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 use crate::ar::{self, ArError, Member};
 use crate::cache::{Cache, CacheError, create_parent, io_error, temporary_beside};
 use crate::compression::Compression;
+use crate::deb822;
 use crate::digest::{Digest, Hasher};
-use crate::package::Package;
+use crate::package::{ControlError, Package, StanzaError};
 use crate::tarball::{self, Entry, EntryKind, TarError};
 
 /// The control files of a package by name: `control`, `conffiles`, `md5sums`, `postinst`, `triggers`, ...
@@ -71,6 +72,9 @@ pub enum Problem {
     /// Reading.
     #[error("cannot read it")]
     Read(#[from] io::Error),
+    /// What the package says of itself.
+    #[error(transparent)]
+    Control(#[from] ControlError),
     /// A cached file that is not what it was when it was stored.
     #[error("the cached content of {path:?} has changed; remove the folder of this file and build again")]
     Tampered {
@@ -175,6 +179,39 @@ impl Unpacked {
             entries: stored.entries,
             control: stored.control,
         })
+    }
+
+    /// The same files, with [`Unpacked::package`] as the package's own control file describes it. So a package is described
+    /// alike whether an index was read or not.
+    ///
+    /// # Errors
+    /// The control file is missing, malformed or of another package.
+    pub fn described(self) -> Result<Self, UnpackError> {
+        let control = self.control.get("control").ok_or(ControlError::Missing);
+        let described = control.and_then(|control| self.package.described_by(control));
+        match described {
+            Ok(package) => Ok(Self { package: Arc::new(package), ..self }),
+            Err(error) => Err(Self::fail(&self.package, &self.data, error)),
+        }
+    }
+
+    /// The package's stanza as an index would have it: its control file, and where the package is.
+    ///
+    /// # Errors
+    /// The control file is missing or malformed.
+    pub fn index_stanza(&self) -> Result<Vec<u8>, UnpackError> {
+        let fail = |error: ControlError| Self::fail(&self.package, &self.data, error);
+        let control = self.control.get("control").ok_or_else(|| fail(ControlError::Missing))?;
+        let mut stanza = Vec::new();
+        for field in deb822::fields(control, 0) {
+            let field = field.map_err(|error| fail(StanzaError::from(error).into()))?;
+            for part in [field.name, b": ", field.value, b"\n"] {
+                stanza.extend_from_slice(part);
+            }
+        }
+        let Package { filename, size, sha256, .. } = &*self.package;
+        stanza.extend(format!("Filename: {filename}\nSize: {size}\nSHA256: {sha256}\n\n").bytes());
+        Ok(stanza)
     }
 
     /// The entry at a path in the form of [`Entry::path`].

@@ -26,6 +26,35 @@ pub(super) struct Opener<'a> {
     pub client: &'a LazyClient,
 }
 
+/// The signed indexes of several suites, verified. Use them with the pool that gave them.
+#[derive(Debug)]
+pub struct Releases(pub(super) Vec<Signed>);
+
+/// The signed index of a suite.
+#[derive(Debug)]
+pub(super) struct Signed {
+    suite: String,
+    release: Release,
+}
+
+impl Releases {
+    /// The suites, in the order of the configuration, and when their signed indexes were made.
+    pub fn dates(&self) -> impl Iterator<Item = (&str, SystemTime)> {
+        self.0.iter().map(|signed| (signed.suite.as_str(), signed.release.date))
+    }
+
+    /// A digest of all that the signed indexes name: equal when every index is the same.
+    pub fn digest(&self) -> Digest {
+        let mut text = String::new();
+        for Signed { suite, release } in &self.0 {
+            text.push_str(&format!("{suite}\n"));
+            let files = release.files.iter();
+            text.extend(files.map(|(path, (size, digest))| format!("{digest} {size} {path}\n")));
+        }
+        Digest::of(text.as_bytes())
+    }
+}
+
 /// An `InRelease` in the cache.
 struct Cached {
     release: Release,
@@ -35,11 +64,24 @@ struct Cached {
 }
 
 impl Opener<'_> {
+    /// The suite's signed index, verified.
+    pub fn release_of(&self, suite: &Suite) -> Result<Signed, ArchiveError> {
+        let release = self.release(suite, &self.fetcher(suite))?;
+        Ok(Signed { suite: suite.name.clone(), release })
+    }
+
     /// The `Packages` files of the suite's components.
-    pub fn open(&self, suite: &Suite) -> Result<Vec<IndexText>, ArchiveError> {
-        let fetcher = Fetcher::new(&suite.mirrors, &self.config.patience, self.client, self.progress);
-        let release = self.release(suite, &fetcher)?;
-        suite.components.iter().map(|component| self.packages(suite, &release, component, &fetcher)).collect()
+    pub fn indexes_of(&self, suite: &Suite, releases: &Releases) -> Result<Vec<IndexText>, ArchiveError> {
+        let signed = releases.0.iter().find(|signed| signed.suite == suite.name);
+        let Some(Signed { release, .. }) = signed else {
+            unreachable!("a pool is used with the releases that it gave")
+        };
+        let fetcher = self.fetcher(suite);
+        suite.components.iter().map(|component| self.packages(suite, release, component, &fetcher)).collect()
+    }
+
+    fn fetcher<'b>(&'b self, suite: &'b Suite) -> Fetcher<'b> {
+        Fetcher::new(&suite.mirrors, &self.config.patience, self.client, self.progress)
     }
 
     /// Verified and parsed, of the right suite. Whether it has expired is another question.

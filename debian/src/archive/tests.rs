@@ -4,7 +4,12 @@ use crate::testing::{Item, Key, Reply, Repository, Server, days, deb, noon};
 use std::fs;
 
 fn config(cache: &Path, mirrors: Mirrors, key: &Key) -> Config {
-    let suite = Suite { name: "trixie".to_owned(), components: vec!["main".to_owned()], mirrors };
+    let suite = Suite {
+        name: "trixie".to_owned(),
+        components: vec!["main".to_owned()],
+        mirrors,
+        snapshots: Mirrors::default(),
+    };
     Config {
         cache: Cache::at(cache),
         suites: vec![suite],

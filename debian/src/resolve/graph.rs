@@ -5,6 +5,7 @@
 //! alternatives that nobody needs are never read. What is left is the greatest fixed point: cycles hold themselves
 //! up, as they do in dpkg.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -26,11 +27,37 @@ struct Node {
     failed: bool,
 }
 
+/// Whether a relation speaks of packages that can be installed here.
+pub(super) fn concerns(relation: &Relation, architecture: &str) -> bool {
+    let qualifier = relation.qualifier.as_deref();
+    let here = qualifier.is_none_or(|q| q == "any" || q == "native" || q == architecture);
+    here && relation.applies_to(architecture)
+}
+
+/// Whether a dependency is satisfied without a package, or nothing needs to satisfy it.
+pub(super) fn is_provided(provided: &[Provided], dependency: &Dependency, architecture: &str) -> bool {
+    let satisfied = |relation: &Relation| {
+        provided.iter().any(|p| {
+            p.name == relation.name && p.version.as_ref().is_none_or(|version| relation.accepts(version))
+        })
+    };
+    let mut applying = dependency.0.iter().filter(|r| r.applies_to(architecture)).peekable();
+    applying.peek().is_none() || applying.any(satisfied)
+}
+
+/// Whether a package provides what a relation asks for.
+pub(super) fn provides(package: &Package, relation: &Relation) -> bool {
+    package.provides.iter().filter(|p| p.name == relation.name).any(|p| match &p.version {
+        Some(version) => relation.accepts(version),
+        None => relation.bound.is_none(),
+    })
+}
+
 /// Packages that were looked into, on top of an index.
 pub(super) struct Graph<'a> {
     pub index: &'a Index,
     provided: &'a [Provided],
-    architecture: &'a str,
+    options: &'a Options,
     /// Requested versions: no other version of these is a candidate.
     pins: BTreeMap<String, Version>,
     packages: HashMap<PackageId, Arc<Package>>,
@@ -52,7 +79,7 @@ impl<'a> Graph<'a> {
         Self {
             index,
             provided,
-            architecture: &options.architecture,
+            options,
             pins: wanted.iter().filter_map(pin).collect(),
             packages: HashMap::new(),
             nodes: HashMap::new(),
@@ -116,33 +143,37 @@ impl<'a> Graph<'a> {
 
     /// Whether the relation speaks of packages that can be installed here.
     pub fn concerns(&self, relation: &Relation) -> bool {
-        let qualifier = relation.qualifier.as_deref();
-        let here = qualifier.is_none_or(|q| q == "any" || q == "native" || q == self.architecture);
-        here && relation.applies_to(self.architecture)
+        concerns(relation, &self.options.architecture)
     }
 
     /// Whether something that is there without a package satisfies the dependency, or nothing needs to.
     pub fn is_provided(&self, dependency: &Dependency) -> bool {
-        let satisfied = |relation: &Relation| {
-            self.provided.iter().any(|p| {
-                p.name == relation.name && p.version.as_ref().is_none_or(|version| relation.accepts(version))
-            })
-        };
-        let mut applying = dependency.0.iter().filter(|r| r.applies_to(self.architecture)).peekable();
-        applying.peek().is_none() || applying.any(satisfied)
+        is_provided(self.provided, dependency, &self.options.architecture)
     }
 
-    /// Stanzas of the package that may be used, the highest version first.
+    /// Whether the options have the package in the choice.
+    fn is_there(&self, package: &Package) -> bool {
+        let pinned = self.pins.get(&package.name).is_none_or(|pin| *pin == package.version);
+        pinned && !self.options.without.contains(&package.sha256)
+    }
+
+    /// The order in which versions of one package are tried: a preferred one, then the highest.
+    fn better_first(&self, a: &Package, b: &Package) -> Ordering {
+        let preferred = |p: &Package| self.options.preferred.get(&p.name) == Some(&p.version);
+        preferred(b).cmp(&preferred(a)).then_with(|| b.version.cmp(&a.version))
+    }
+
+    /// Stanzas of the package that may be used, the best version first.
     pub fn versions(&mut self, name: &str) -> Result<Vec<PackageId>, IndexError> {
         let mut found = Vec::new();
         for id in self.index.named(name) {
             let package = Arc::clone(self.package(id)?);
-            let here = package.architecture == "all" || package.architecture == self.architecture;
-            if here && self.pins.get(name).is_none_or(|pin| *pin == package.version) {
+            let here = package.architecture == "all" || package.architecture == self.options.architecture;
+            if here && self.is_there(&package) {
                 found.push((id, package));
             }
         }
-        found.sort_by(|(_, a), (_, b)| b.version.cmp(&a.version));
+        found.sort_by(|(_, a), (_, b)| self.better_first(a, b));
         Ok(found.into_iter().map(|(id, _)| id).collect())
     }
 
@@ -151,18 +182,12 @@ impl<'a> Graph<'a> {
         let mut found = Vec::new();
         for id in self.index.providers(&relation.name) {
             let package = Arc::clone(self.package(id)?);
-            let pinned = self.pins.get(&package.name).is_none_or(|pin| *pin == package.version);
-            let fits =
-                package.provides.iter().filter(|p| p.name == relation.name).any(|p| match &p.version {
-                    Some(version) => relation.accepts(version),
-                    None => relation.bound.is_none(),
-                });
-            if pinned && fits {
+            if self.is_there(&package) && provides(&package, relation) {
                 found.push((id, package));
             }
         }
         found.sort_by(|(_, a), (_, b)| {
-            (a.priority, &a.name).cmp(&(b.priority, &b.name)).then_with(|| b.version.cmp(&a.version))
+            (a.priority, &a.name).cmp(&(b.priority, &b.name)).then_with(|| self.better_first(a, b))
         });
         Ok(found.into_iter().map(|(id, _)| id).collect())
     }

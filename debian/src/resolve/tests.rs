@@ -238,3 +238,70 @@ proptest! {
         }
     }
 }
+
+fn packages(lines: &[&str]) -> Vec<Arc<Package>> {
+    let index = index(lines);
+    index.iter().map(|package| Arc::new(package.unwrap())).collect()
+}
+
+fn retrace(lines: &[&str], requests: &[&str], provided: &[&str]) -> Result<Closure, RetraceError> {
+    let requests: Vec<Request> = requests.iter().map(|r| r.parse().unwrap()).collect();
+    let provided: Vec<Provided> =
+        provided.iter().map(|name| Provided { name: (*name).to_owned(), version: None }).collect();
+    Closure::retrace(packages(lines), &requests, &provided, "amd64")
+}
+
+#[test]
+fn the_reasons_of_an_earlier_choice_are_found_again() {
+    let lines = ["a 1; Depends: v, s (>= 2)", "b 1; Depends: y | a", "c 1; Depends: b", "v1 1; Provides: v"];
+    let closure = retrace(&lines, &["c", "s"], &["s"]).unwrap();
+    let chain: Vec<_> = closure.why("v1").iter().map(|s| s.package.name.clone()).collect();
+    assert_eq!(chain, ["c", "b", "a", "v1"]);
+    assert_eq!(closure.get("c").unwrap().why, Why::Requested);
+}
+
+#[test]
+fn packages_that_are_no_closure_are_refused() {
+    let lines = ["a 1; Depends: b (>= 2)", "b 1", "c 1"];
+    let message = |requests: &[&str], lines: &[&str]| retrace(lines, requests, &[]).unwrap_err().to_string();
+    assert_eq!(message(&["z"], &lines), "z is asked for, but not among the packages");
+    assert_eq!(message(&["a"], &lines), "a needs b (>= 2), which none of the packages is");
+    assert_eq!(message(&["b"], &lines[1..]), "nothing needs c");
+}
+
+#[test]
+fn preferred_versions_are_kept_where_they_fit_and_missing_files_are_not_chosen() {
+    let lines = ["a 1", "a 2", "b 1; Depends: a", "b 2; Depends: a (>= 2)", "c 1; Depends: b (>= 2)"];
+    let run = |requests: &[&str], without: &[&str]| {
+        let index = index(&lines);
+        // The fixture gives every package the same digest: one of its own for those that are to be left out.
+        let left_out = |package: &Package| without.contains(&package.to_string().as_str());
+        let texts: String = index
+            .iter()
+            .map(|package| package.unwrap())
+            .map(|package| {
+                let depends: Vec<String> = package.depends.iter().map(ToString::to_string).collect();
+                let depends = if depends.is_empty() { String::new() } else { format!("Depends: {}\n", depends.join(", ")) };
+                let digest = if left_out(&package) { "1" } else { "0" }.repeat(64);
+                format!(
+                    "Package: {}\nVersion: {}\nArchitecture: all\n{depends}Filename: x\nSize: 1\nSHA256: {digest}\n\n",
+                    package.name, package.version
+                )
+            })
+            .collect();
+        let file =
+            IndexText { suite: "trixie".into(), label: String::new(), text: Arc::new(texts.into_bytes()) };
+        let options = Options {
+            preferred: ["a", "b"].map(|name| (name.to_owned(), "1".parse().unwrap())).into(),
+            without: ["1".repeat(64).parse().unwrap()].into(),
+            ..Options::default()
+        };
+        let requests: Vec<Request> = requests.iter().map(|r| r.parse().unwrap()).collect();
+        let closure = resolve(&Index::parse(vec![file]).unwrap(), &requests, &[], &options).unwrap();
+        closure.selected.iter().map(|s| s.package.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(&["b"], &[]), ["a 1", "b 1"]);
+    assert_eq!(run(&["b"], &["a 1"]), ["a 2", "b 1"]);
+    assert_eq!(run(&["b"], &["b 1"]), ["a 2", "b 2"]);
+    assert_eq!(run(&["c"], &[]), ["a 2", "b 2", "c 1"], "what is needed wins over what is preferred");
+}
