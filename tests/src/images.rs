@@ -85,6 +85,8 @@ impl Image {
                 out,
                 version: None,
                 offline: false,
+                locked: false,
+                snapshot: None,
                 mirrors: Vec::new(),
             };
             build::build(&options, Arc::new(Silent))?;

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::keys::Keys;
 pub use self::manifest::{Manifest, ManifestPackage, inputs_digest, manifest_path};
-use self::output::Output;
+pub(crate) use self::output::Output;
 use self::record::Record;
 pub use self::record::is_current;
 pub use self::steps::Step;
@@ -51,8 +51,23 @@ pub struct BuildOptions {
     pub version: Option<String>,
     /// No network.
     pub offline: bool,
+    /// The lock file's packages or none.
+    pub locked: bool,
+    /// Base of the snapshot archive, in place of the recipe's.
+    pub snapshot: Option<String>,
     /// Mirrors in place of the recipe's.
     pub mirrors: Vec<String>,
+}
+
+impl BuildOptions {
+    fn sourcing(&self) -> packages::Sourcing {
+        packages::Sourcing {
+            mirrors: self.mirrors.clone(),
+            snapshot: self.snapshot.clone(),
+            offline: self.offline,
+            locked: self.locked,
+        }
+    }
 }
 
 /// What was built.
@@ -178,19 +193,19 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let inputs = record::inputs(&recipe, &sources)?;
     let stem = recipe.file_stem();
     let known = Record::load(&options.out, &stem).filter(|record| record.has_inputs(&inputs));
-    let (programs, plan, supply) =
-        match gather(&recipe, options, &sources, &cache, &known, &progress, &mut steps)? {
-            Gathered::NothingToDo(built) => {
-                let (seconds, _) = steps.finish();
-                return Ok(Built { unchanged: true, seconds, steps: Vec::new(), ..built });
-            }
-            Gathered::All { programs, plan, supply } => (programs, plan, supply),
-        };
+    let (programs, supply) = match gather(&recipe, options, &sources, &cache, &known, &progress, &mut steps)?
+    {
+        Gathered::NothingToDo(built) => {
+            let (seconds, _) = steps.finish();
+            return Ok(Built { unchanged: true, seconds, steps: Vec::new(), ..built });
+        }
+        Gathered::All { programs, supply } => (programs, supply),
+    };
     Record::forget(&options.out, &stem);
-    let build_time = source_date_epoch().unwrap_or_else(|| rootfs::youngest(&supply));
+    let build_time = source_date_epoch().unwrap_or_else(|| rootfs::youngest(&supply.unpacked));
     let parts = Parts::of(&cache);
     let files = steps.measure("files", || {
-        rootfs::assemble(&recipe, &supply, &programs, &sources.units(), build_time, &parts)
+        rootfs::assemble(&recipe, &supply.unpacked, &programs, &sources.units(), build_time, &parts)
     })?;
 
     let name = |suffix: &str| options.out.join(format!("{stem}{suffix}"));
@@ -205,7 +220,7 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
         disk::write_disk(image_path, &layout, &recipe, &programs, &keys, &slot_file, &slot)
     })?;
     task.advance(1);
-    let manifest = manifest(&recipe, &supply, &files.kernel, &slot, build_time);
+    let manifest = manifest(&recipe, &supply.unpacked, &files.kernel, &slot, build_time);
     let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
     text.and_then(|text| fs::write(manifest_output.temporary(), text))
         .map_err(|source| output_error(&manifest_output, source))?;
@@ -224,13 +239,13 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
             "signed with the development key, which everybody has: not for machines that matter".to_owned(),
         );
     }
-    let built = Built {
+    let mut built = Built {
         image,
         slot: slot_path,
         manifest: manifest_path,
         root_hash: manifest.root_hash,
         slot_bytes: slot.bytes(),
-        packages: supply.len(),
+        packages: supply.unpacked.len(),
         unchanged: false,
         seconds,
         steps,
@@ -238,7 +253,9 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     };
     let files = [&built.image, &built.slot, &built.manifest].map(Clone::clone);
     // Without a record the next build does everything again.
-    let _ = Record::store(&options.out, &stem, &inputs, &plan.digest(), &files, &built);
+    let _ = Record::store(&options.out, &stem, &inputs, &supply.digest.0, &files, &built);
+    // Not part of the record: what there is to say about packages is up to the lock file and the mirrors of each build.
+    built.notes.splice(..0, supply.notes);
     Ok(built)
 }
 
@@ -277,8 +294,7 @@ enum Gathered {
     NothingToDo(Built),
     All {
         programs: GuestPrograms,
-        plan: packages::Plan,
-        supply: Vec<Unpacked>,
+        supply: packages::Supply,
     },
 }
 
@@ -302,24 +318,21 @@ fn gather(
             (programs, start.elapsed())
         });
         let plan = steps.measure("package list", || {
-            packages::plan(recipe, &options.mirrors, options.offline, Arc::clone(progress))
+            packages::plan(recipe, &options.recipe, &options.sourcing(), Arc::clone(progress))
         });
         let unchanged = plan.as_ref().ok().and_then(|plan| {
-            let record = known.as_ref().filter(|record| record.has_closure(&plan.digest()));
-            record.map(|record| record.built.clone())
+            let record = known.as_ref().filter(|record| record.has_closure(&plan.digest().0))?;
+            let notes = [plan.notes(), &record.built.notes].concat();
+            Some(Built { notes, ..record.built.clone() })
         });
         if let Some(built) = unchanged {
             return Ok(Gathered::NothingToDo(built));
         }
-        let supply = plan.and_then(|plan| {
-            let supply = steps.measure("packages", || packages::supply(&plan))?;
-            Ok((plan, supply))
-        });
+        let supply = plan.and_then(|plan| steps.measure("packages", || plan.supply()));
         let (programs, took) = guests.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         steps.add("guest programs", took);
         let programs = programs?;
-        let (plan, supply) = supply?;
-        Ok(Gathered::All { programs, plan, supply })
+        Ok(Gathered::All { programs, supply: supply? })
     })
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::lock::LockArgs;
 use super::self_check;
 
 /// Builds minimal, immutable Linux images with two slots, and boots them.
@@ -37,7 +38,17 @@ pub enum Command {
     /// Exit codes: 0 the image boots and nothing is wrong; 1 it would not boot, something in it is damaged or it is no image;
     /// 2 wrong use.
     Inspect(InspectArgs),
-    /// Checks a recipe and shows every problem with its place
+    /// Writes the lock file of a recipe: the very packages that builds take
+    ///
+    /// The recipe's packages are resolved anew against the mirrors' signed indexes. The file lies beside the recipe, with the
+    /// ending `.lock`; it is written when a package or the recipe has changed. What has changed is printed, one package a line:
+    /// `+ NAME VERSION`, `- NAME VERSION`, `~ NAME VERSION -> VERSION`.
+    ///
+    /// Exit codes: 0 written, or nothing to write; 1 refused or failed, stderr says why; 2 wrong use. With --check: 0 the file
+    /// is what would be written; 1 it is missing, malformed, of another recipe or behind the mirrors; 2 wrong use, or that
+    /// could not be found out.
+    Lock(LockArgs),
+    /// Checks a recipe or a lock file and shows every problem with its place
     ///
     /// Exit codes: 0 valid; 1 errors; 2 wrong use, or the file cannot be read.
     Validate(ValidateArgs),
@@ -76,9 +87,16 @@ pub struct ImageArgs {
     /// Use what the cache holds and no network
     #[arg(long)]
     pub offline: bool,
+    /// Take exactly the packages of the recipe's lock file, or fail
+    #[arg(long)]
+    pub locked: bool,
     /// Debian mirror, in place of the recipe's and the host's; may be repeated
     #[arg(long, value_name = "URL", value_parser = parse_mirror)]
     pub mirror: Vec<String>,
+    /// Archive that is asked for locked packages which the mirrors have dropped, in place of the recipe's [default:
+    /// http://snapshot.debian.org/archive]
+    #[arg(long, value_name = "URL", env = "FERRITE_SNAPSHOT", value_parser = parse_mirror)]
+    pub snapshot: Option<String>,
 }
 
 /// Arguments of `run`.
@@ -146,7 +164,7 @@ pub struct InspectArgs {
 /// Arguments of `validate`.
 #[derive(Debug, ClapArgs)]
 pub struct ValidateArgs {
-    /// The recipe
+    /// The recipe or lock file
     pub file: PathBuf,
 }
 
@@ -158,7 +176,7 @@ fn parse_port(text: &str) -> Result<(u16, u16), String> {
     Ok((port(host)?, port(guest)?))
 }
 
-fn parse_mirror(text: &str) -> Result<String, String> {
+pub(super) fn parse_mirror(text: &str) -> Result<String, String> {
     let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
     match rest {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') => Ok(text.to_owned()),

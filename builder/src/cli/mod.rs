@@ -2,6 +2,7 @@
 
 mod args;
 mod hint;
+mod lock;
 mod progress;
 mod run;
 mod self_check;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build_command(&args),
         Command::Run(args) => run::run(&args),
         Command::Inspect(args) => inspect_command(&args),
+        Command::Lock(args) => lock::run(&args),
         Command::Validate(args) => validate_command(&args),
         Command::SelfCheck(args) => self_check::run(&args),
     };
@@ -81,6 +83,8 @@ fn build_image(args: &ImageArgs) -> Result<Built> {
         recipe,
         version: args.version.clone(),
         offline: args.offline,
+        locked: args.locked,
+        snapshot: args.snapshot.clone(),
         mirrors: args.mirror.clone(),
     };
     let terminal = Arc::new(Terminal::new());
@@ -127,6 +131,9 @@ fn inspect_command(args: &InspectArgs) -> Result<ExitCode> {
 
 /// 0: valid; 1: errors; 2: the file cannot be read.
 fn validate_command(args: &ValidateArgs) -> Result<ExitCode> {
+    if args.file.extension().is_some_and(|ending| ending == "lock") {
+        return lock::validate(&args.file);
+    }
     match Recipe::load(&args.file) {
         Ok(recipe) => {
             writeln!(
