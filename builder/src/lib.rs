@@ -9,6 +9,7 @@
     )
 )]
 
+pub mod bench;
 pub mod build;
 pub mod cli;
 pub mod cpio;
@@ -16,6 +17,7 @@ pub mod direct;
 pub mod disk;
 pub mod erofs;
 pub mod esp;
+pub mod folders;
 pub mod gptimage;
 pub mod guest;
 pub mod inspect;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::bench;
 use super::lock::LockArgs;
 use super::self_check;
 
@@ -59,6 +60,12 @@ pub enum Command {
     ///
     /// Exit codes: 0 all files are the same; 1 the first that differs is named, or a build failed; 2 wrong use.
     SelfCheck(self_check::Args),
+    /// Measures how long builds take, beside others that do the same work
+    ///
+    /// Prints the machine, every row's least, middle and largest figure, and what the figures should come to.
+    ///
+    /// Exit codes: 0 measured; 1 something failed; 2 wrong use.
+    Bench(bench::Args),
 }
 
 /// Arguments of `build`.

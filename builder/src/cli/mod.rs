@@ -1,10 +1,12 @@
 //! The `ferrite` command: arguments, talk on stderr, data on stdout.
 
 mod args;
+mod bench;
 mod hint;
 mod lock;
 mod progress;
 mod run;
+mod scratch;
 mod self_check;
 
 use std::io::Write as _;
@@ -36,6 +38,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect_command(&args),
         Command::Lock(args) => lock::run(&args),
         Command::Validate(args) => validate_command(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::SelfCheck(args) => self_check::run(&args),
     };
     result.unwrap_or_else(|error| {

@@ -1,14 +1,14 @@
 //! `ferrite self-check`: the same bytes, whoever builds where.
 
-use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 
 use super::progress::Terminal;
+use super::scratch::Scratch;
 use super::{FAILED, out_folder, recipe_path};
 use crate::selfcheck::{self, SelfCheckOptions};
 
@@ -38,24 +38,10 @@ pub struct Args {
 /// A build failed, or the folders cannot be made.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let terminal = Terminal::new();
-    let (scratch, own) = match &args.scratch {
-        Some(scratch) => (scratch.clone(), false),
-        None => (out_folder(None)?.join("self-check"), true),
-    };
-    if own && scratch.exists() {
-        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
-    }
-    fs::create_dir_all(&scratch).with_context(|| format!("cannot create {}", scratch.display()))?;
-    let scratch = fs::canonicalize(&scratch).context("cannot find the scratch folder")?;
-    if fs::read_dir(&scratch)?.next().is_some() {
-        anyhow::bail!(
-            "{} is not empty; --scratch names a folder that is, or does not exist yet",
-            scratch.display()
-        );
-    }
+    let scratch = Scratch::new(args.scratch.as_deref(), &out_folder(None)?.join("self-check"))?;
     let options = SelfCheckOptions {
         recipe: recipe_path(args.recipe.as_deref())?,
-        scratch: scratch.clone(),
+        scratch: scratch.path().to_owned(),
         second_cache: args.second_cache.as_deref().map(std::path::absolute).transpose()?,
         arguments: args.offline.then(|| "--offline".to_owned()).into_iter().collect(),
     };
@@ -74,11 +60,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match &check.difference {
         None => terminal.say(&format!("identical: {} files", check.files.len())),
         Some(difference) => {
-            terminal.say(&format!("different: {difference}; both builds are in {}", scratch.display()))
+            terminal.say(&format!("different: {difference}; both builds are in {}", scratch.path().display()))
         }
     }
-    if own && check.identical {
-        fs::remove_dir_all(&scratch).with_context(|| format!("cannot remove {}", scratch.display()))?;
+    if check.identical {
+        scratch.remove()?;
     }
     Ok(if check.identical { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

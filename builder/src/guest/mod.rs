@@ -92,9 +92,8 @@ pub enum GuestError {
 /// # Errors
 /// [`GuestError`]; cargo's own output is part of the message.
 pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestError> {
-    let parts = Parts::of(cache);
-    let key = Key::new("guest programs 1").with(&sources.digest);
-    if let Some(kept) = parts.get(&key).and_then(|bytes| postcard::from_bytes::<Kept>(&bytes).ok()) {
+    let kept = Parts::of(cache).get(&key(sources));
+    if let Some(kept) = kept.and_then(|bytes| postcard::from_bytes::<Kept>(&bytes).ok()) {
         return Ok(kept.into());
     }
     let target_folder = build_folder(&sources.folder, cache);
@@ -102,15 +101,25 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
         let path = unit.build(&sources.folder, &target_folder)?;
         fs::read(&path).map_err(|source| GuestError::Read { path, source })
     };
-    let kept = Kept { init: build(&cargo::INIT)?, loader: build(&cargo::LOADER)? };
+    let programs = GuestPrograms { init: build(&cargo::INIT)?.into(), loader: build(&cargo::LOADER)?.into() };
     // Sources that were edited meanwhile may have been built half and half: such programs are used, not kept.
-    if Sources::read(&sources.folder)?.digest == sources.digest
-        && let Ok(bytes) = postcard::to_stdvec(&kept)
-    {
-        // A cache that cannot be written costs time at the next build.
-        let _ = parts.put(&key, &bytes);
+    if Sources::read(&sources.folder)?.digest == sources.digest {
+        keep(&programs, sources, cache);
     }
-    Ok(kept.into())
+    Ok(programs)
+}
+
+/// Keeps programs that were built of these sources in a cache. A cache that cannot be written costs time at the next build.
+pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
+    let kept = Kept { init: programs.init.to_vec(), loader: programs.loader.to_vec() };
+    if let Ok(bytes) = postcard::to_stdvec(&kept) {
+        let _ = Parts::of(cache).put(&key(sources), &bytes);
+    }
+}
+
+/// The key that programs are kept by.
+fn key(sources: &Sources) -> Key {
+    Key::new("guest programs 1").with(&sources.digest)
 }
 
 /// The checkout: `FERRITE_SOURCE`, or where this program was built.

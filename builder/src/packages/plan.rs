@@ -52,6 +52,19 @@ impl Plan {
         })
     }
 
+    /// The packages, sorted by name.
+    pub fn packages(&self) -> &[Arc<Package>] {
+        &self.packages
+    }
+
+    /// Fetches the `.deb` files that the cache lacks; where they are, in the order of [`Plan::packages`].
+    ///
+    /// # Errors
+    /// A package that cannot be had.
+    pub fn fetch(&self) -> Result<Vec<PathBuf>, PackagesError> {
+        Ok(self.pool.fetch(&self.packages)?)
+    }
+
     /// What decided.
     pub fn origin(&self) -> Origin {
         self.origin

@@ -15,6 +15,7 @@ use serde::Serialize;
 
 pub use self::compare::{Compared, Difference};
 pub use self::conditions::Conditions;
+use crate::folders::FolderError;
 use crate::guest::{self, GuestError};
 
 /// Why no comparison could be made.
@@ -23,6 +24,9 @@ pub enum SelfCheckError {
     /// The sources of the guest programs.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// The second build's copies.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// A folder or file of the check.
     #[error("cannot {action} {}", path.display())]
     Io {

@@ -1,0 +1,109 @@
+//! `ferrite bench`: figures that can be repeated.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args as ClapArgs, Subcommand};
+use debian::mirrors::MirrorSet;
+
+use super::progress::Terminal;
+use super::scratch::Scratch;
+use super::{out_folder, recipe_path};
+use crate::bench::{self, Bench, BenchOptions};
+use crate::guest;
+
+/// Where the script is that sets mkosi up, in the checkout.
+const MKOSI: &str = "builder/benches/mkosi.sh";
+const MIB: f64 = 1_048_576.0;
+
+/// Arguments of `bench`.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// What to measure.
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Full builds, one file changed, nothing changed; beside unpacking the packages with dpkg-deb, and mkosi
+    ///
+    /// Exit codes: 0 measured; 1 something failed; 2 wrong use.
+    Build(BuildArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+struct BuildArgs {
+    /// The recipe [default: recipes/ferrite.yaml]
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// Runs of each command
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    repeats: u32,
+    /// Measure mkosi as well: needs root, debootstrap and about 2 GB of disk, and takes minutes
+    #[arg(long)]
+    mkosi: bool,
+    /// Folder for everything that is written; must be empty or not exist yet [default: bench/ beside the images, deleted afterwards]
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What is measured fails.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let What::Build(args) = &args.what;
+    let terminal = Terminal::new();
+    let scratch = Scratch::new(args.scratch.as_deref(), &out_folder(None)?.join("bench"))?;
+    let mirror = || MirrorSet::discover(&[], &[], std::path::Path::new("/")).debian.urls().first().cloned();
+    let options = BenchOptions {
+        recipe: recipe_path(args.recipe.as_deref())?,
+        repeats: args.repeats,
+        scratch: scratch.path().to_owned(),
+        mkosi: match args.mkosi {
+            true => Some((guest::source_folder()?.join(MKOSI), mirror().context("no mirror is known")?)),
+            false => None,
+        },
+    };
+    let bench = bench::builds(&options, &|line| terminal.say(line))?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&bench)?)?;
+    } else {
+        print(&bench, &mut out)?;
+    }
+    scratch.remove()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(bench: &Bench, out: &mut impl std::io::Write) -> std::io::Result<()> {
+    writeln!(out, "{}", bench.machine)?;
+    let repeats = bench.rows.iter().map(|row| row.samples.len()).max().unwrap_or(0);
+    writeln!(out, "{repeats} runs of each, in turn; least / middle / largest\n")?;
+    writeln!(out, "{:<52} {:>23} {:>23} {:>10}", "", "wall s", "processors s", "peak MiB")?;
+    for row in &bench.rows {
+        let [a, b, c] = row.wall();
+        let [x, y, z] = row.cpu();
+        writeln!(
+            out,
+            "{:<52} {a:>7.2} {b:>7.2} {c:>7.2} {x:>7.2} {y:>7.2} {z:>7.2} {:>10.0}",
+            row.name,
+            row.peak_bytes() as f64 / MIB
+        )?;
+    }
+    writeln!(out)?;
+    for aim in &bench.aims {
+        let verdict = if aim.found <= aim.most { "met" } else { "missed" };
+        writeln!(out, "{:<40} {:>9.3}   aim <= {:<8} {verdict}", aim.what, aim.found, aim.most)?;
+    }
+    for note in &bench.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
+}
