@@ -1,12 +1,12 @@
 //! Starting an image without firmware: the kernel, the initramfs and the command line that the loader would have used.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use slots::{BootOrder, FOOTER_LEN, FOOTER_VERSION, Footer, FooterError, LOADER_VERSION, Loaded, Part};
 
+use crate::formats::{DiskImage, OpenError, ReadAt as _};
 use crate::inspect::ImageDevice;
 
 /// What a kernel is started with.
@@ -23,6 +23,9 @@ pub struct DirectFiles {
 /// Why an image cannot be started directly.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectError {
+    /// The image cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// Reading the image or writing beside it failed.
     #[error("cannot take kernel and initramfs out of {}", image.display())]
     Io {
@@ -51,15 +54,15 @@ pub enum DirectError {
     CommandLine,
 }
 
-/// Takes the files of the slot that boots next out of a raw image, into a folder beside it. No signature is looked at:
+/// Takes the files of the slot that boots next out of a disk image, into a folder beside it. No signature is looked at:
 /// `--direct` is for those who trust what they built.
 ///
 /// # Errors
 /// [`DirectError`].
 pub fn extract(image: &Path) -> Result<DirectFiles, DirectError> {
     let io_error = |source| DirectError::Io { image: image.to_owned(), source };
-    let file = File::open(image).map_err(io_error)?;
-    let mut device = ImageDevice::new(&file).map_err(io_error)?;
+    let file = DiskImage::open(image)?;
+    let mut device = ImageDevice::new(&file);
     let loaded = Loaded::read(&mut device, None);
     let (table, _) = loaded.current().ok_or_else(|| DirectError::NoTable { image: image.to_owned() })?;
     let next = BootOrder::of(table).candidates().next();

@@ -18,6 +18,7 @@ pub mod disk;
 pub mod erofs;
 pub mod esp;
 pub mod folders;
+pub mod formats;
 pub mod gptimage;
 pub mod guest;
 pub mod inspect;

@@ -272,11 +272,11 @@ fn text<const N: usize>(field: &'static str, value: &str) -> Result<Text<N>, Slo
     Text::new(value).map_err(|source| SlotError::Text { field, value: value.to_owned(), source })
 }
 
-/// SHA-256 of a range of a file, read in chunks.
+/// SHA-256 of a range of a file or disk, read in chunks.
 ///
 /// # Errors
-/// The file cannot be read or is too short.
-pub fn hash_range(file: &File, offset: u64, length: u64) -> io::Result<[u8; 32]> {
+/// It cannot be read or is too short.
+pub fn hash_range(file: &dyn crate::formats::ReadAt, offset: u64, length: u64) -> io::Result<[u8; 32]> {
     let mut hasher = Sha256::new();
     for_each_chunk(file, offset, length, |_, chunk| {
         hasher.update(chunk);
@@ -286,7 +286,7 @@ pub fn hash_range(file: &File, offset: u64, length: u64) -> io::Result<[u8; 32]>
 }
 
 fn for_each_chunk(
-    file: &File,
+    file: &dyn crate::formats::ReadAt,
     offset: u64,
     length: u64,
     mut each: impl FnMut(u64, &[u8]) -> io::Result<()>,

@@ -332,6 +332,7 @@ fn image(path: &Path, format: DiskFormat, cache: DiskCache, read_only: bool) -> 
     let driver = match format {
         DiskFormat::Raw => "raw",
         DiskFormat::Qcow2 => "qcow2",
+        DiskFormat::Vhd => "vpc",
     };
     let cache = match cache {
         DiskCache::Writeback => json!({"direct": false, "no-flush": false}),

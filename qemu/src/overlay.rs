@@ -16,6 +16,9 @@ const L1_ENTRY_COVERS: u64 = CLUSTER / 8 * CLUSTER;
 const MAX_SIZE: u64 = 1 << 44;
 const MAGIC: [u8; 4] = *b"QFI\xfb";
 const HEADER_LENGTH: u32 = 104;
+/// Bytes of the footer that a VHD ends with, and the place of the disk's size in it.
+const VHD_FOOTER: usize = 512;
+const VHD_SIZE: usize = 48;
 const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 
 /// An overlay that could not be made.
@@ -34,6 +37,9 @@ pub enum OverlayError {
     /// The image says that it is qcow2 and is not.
     #[error("{} is not a qcow2 image", .0.display())]
     NotQcow2(PathBuf),
+    /// The image says that it is VHD and is not.
+    #[error("{} is not a VHD image", .0.display())]
+    NotVhd(PathBuf),
     /// More than 16 TiB, or a path too long for the header.
     #[error("cannot make an overlay of {size} bytes over {}", image.display())]
     TooLarge {
@@ -61,6 +67,15 @@ pub fn virtual_size(image: &Path, format: DiskFormat) -> Result<u64, OverlayErro
                     Ok(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
                 }
                 _ => Err(OverlayError::NotQcow2(image.to_path_buf())),
+            }
+        }
+        DiskFormat::Vhd => {
+            let mut footer = [0; VHD_FOOTER];
+            file.seek(SeekFrom::End(-512)).and_then(|_| file.read_exact(&mut footer)).map_err(io)?;
+            let size = footer.get(VHD_SIZE..).and_then(|rest| rest.first_chunk());
+            match size {
+                Some(size) if footer.starts_with(b"conectix") => Ok(u64::from_be_bytes(*size)),
+                _ => Err(OverlayError::NotVhd(image.to_path_buf())),
             }
         }
     }
@@ -103,6 +118,7 @@ fn overlay_bytes(backing: &str, format: DiskFormat, size: u64) -> Option<Vec<u8>
     let format = match format {
         DiskFormat::Raw => b"raw".as_slice(),
         DiskFormat::Qcow2 => b"qcow2".as_slice(),
+        DiskFormat::Vhd => b"vpc".as_slice(),
     };
     let mut extensions = Vec::new();
     extensions.extend(EXT_BACKING_FORMAT.to_be_bytes());
@@ -165,6 +181,23 @@ mod tests {
         let image = dir.path().join("base.raw");
         std::fs::write(&image, [0; 64]).unwrap();
         assert!(matches!(virtual_size(&image, DiskFormat::Qcow2), Err(OverlayError::NotQcow2(_))));
+    }
+
+    #[test]
+    fn a_vhd_has_the_size_in_its_footer() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("base.vhd");
+        let mut bytes = vec![0; 4096 + 512];
+        std::fs::write(&image, &bytes).unwrap();
+        assert!(matches!(virtual_size(&image, DiskFormat::Vhd), Err(OverlayError::NotVhd(_))));
+        bytes[4096..][..8].copy_from_slice(b"conectix");
+        bytes[4096 + 48..][..8].copy_from_slice(&4096_u64.to_be_bytes());
+        std::fs::write(&image, &bytes).unwrap();
+        assert_eq!(virtual_size(&image, DiskFormat::Vhd).unwrap(), 4096);
+        let overlay = dir.path().join("over.qcow2");
+        create(&overlay, &image, DiskFormat::Vhd, 1 << 20).unwrap();
+        let bytes = std::fs::read(&overlay).unwrap();
+        assert_eq!(bytes[104..120], *b"\xe2\x79\x2a\xca\0\0\0\x03vpc\0\0\0\0\0");
     }
 
     #[test]

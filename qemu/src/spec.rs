@@ -106,6 +106,8 @@ pub enum DiskFormat {
     Raw,
     /// QEMU's copy-on-write format.
     Qcow2,
+    /// Virtual Hard Disk of fixed size: the bytes as they are, and a footer of 512 bytes.
+    Vhd,
 }
 
 /// What happens to an image when the guest writes.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use builder::build::{self, BuildOptions};
+use builder::formats::Format;
 use builder::guest;
 use builder::inspect::{self, Report};
 use builder::sparse;
@@ -88,6 +89,7 @@ impl Image {
                 locked: false,
                 snapshot: None,
                 mirrors: Vec::new(),
+                formats: vec![Format::Raw],
             };
             build::build(&options, Arc::new(Silent))?;
         }

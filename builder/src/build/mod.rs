@@ -1,6 +1,7 @@
 //! From a recipe to a disk image: the order of the work. Nothing stands under a final name before it is whole.
 
 mod disk;
+mod images;
 mod keys;
 mod manifest;
 mod output;
@@ -21,6 +22,8 @@ use debian::unpack::Unpacked;
 use image_config::recipe::{ImageVersion, NameError, Recipe, RecipeError};
 use serde::{Deserialize, Serialize};
 
+use self::images::Images;
+pub use self::images::{BuiltImage, image_path};
 use self::keys::Keys;
 pub use self::manifest::{Manifest, ManifestPackage, inputs_digest, manifest_path};
 pub(crate) use self::output::Output;
@@ -31,6 +34,7 @@ use self::steps::Steps;
 use crate::disk::{DiskLayout, LayoutError};
 use crate::erofs::{PlanError, WriteError};
 use crate::esp::{FatError, loader};
+use crate::formats::{Format, FormatError, Identity};
 use crate::gptimage;
 use crate::guest::{self, GuestError, GuestPrograms, Sources};
 use crate::packages::{self, PackagesError};
@@ -57,6 +61,8 @@ pub struct BuildOptions {
     pub snapshot: Option<String>,
     /// Mirrors in place of the recipe's.
     pub mirrors: Vec<String>,
+    /// What formats of the disk image to write; at least one.
+    pub formats: Vec<Format>,
 }
 
 impl BuildOptions {
@@ -73,8 +79,10 @@ impl BuildOptions {
 /// What was built.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Built {
-    /// The disk image.
+    /// The disk image, in the first of the formats that were asked for.
     pub image: PathBuf,
+    /// The disk image in each of its formats.
+    pub images: Vec<BuiltImage>,
     /// The slot image.
     pub slot: PathBuf,
     /// What it was made of.
@@ -168,6 +176,14 @@ pub enum BuildError {
     /// The partition table.
     #[error(transparent)]
     Table(#[from] gptimage::TableError),
+    /// The disk image in another format.
+    #[error("cannot write the image as {format}")]
+    Format {
+        /// The format.
+        format: Format,
+        /// What is wrong.
+        source: FormatError,
+    },
     /// A file of the output.
     #[error("cannot write {}", path.display())]
     Output {
@@ -195,9 +211,10 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let known = Record::load(&options.out, &stem).filter(|record| record.has_inputs(&inputs));
     let (programs, supply) = match gather(&recipe, options, &sources, &cache, &known, &progress, &mut steps)?
     {
-        Gathered::NothingToDo(built) => {
-            let (seconds, _) = steps.finish();
-            return Ok(Built { unchanged: true, seconds, steps: Vec::new(), ..built });
+        Gathered::NothingToDo { record, notes } => {
+            let mut built = images::complete(&record, options, &recipe, steps, progress.as_ref())?;
+            built.notes.splice(..0, notes);
+            return Ok(built);
         }
         Gathered::All { programs, supply } => (programs, supply),
     };
@@ -215,9 +232,9 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let slot_file = slot_output.create().map_err(|source| output_error(&slot_output, source))?;
     let slot = slot::write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
     task.advance(1);
-    let image_path = image_output.temporary();
+    let raw = image_output.temporary();
     steps.measure("disk image", || {
-        disk::write_disk(image_path, &layout, &recipe, &programs, &keys, &slot_file, &slot)
+        disk::write_disk(raw, &layout, &recipe, &programs, &keys, &slot_file, &slot)
     })?;
     task.advance(1);
     let manifest = manifest(&recipe, &supply.unpacked, &files.kernel, &slot, build_time);
@@ -225,22 +242,31 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     text.and_then(|text| fs::write(manifest_output.temporary(), text))
         .map_err(|source| output_error(&manifest_output, source))?;
     drop(task);
+    let (others, has_raw) = (images::without_raw(&options.formats), options.formats.contains(&Format::Raw));
+    let identity = identity(&recipe, &manifest);
+    let images = steps.measure("formats", || {
+        Images::convert(raw, (&options.out, &stem), &others, &identity, progress.as_ref())
+    })?;
+    let images = if has_raw { images.with_raw(image_output) } else { images };
 
+    let mut notes = files.notes;
+    let deleted = images.remove_stale()?;
     let publish = |output: Output, path: PathBuf| {
         output.publish().map_err(|source| BuildError::Output { path, source })
     };
     let slot_path = publish(slot_output, name(".usr"))?;
     let manifest_path = publish(manifest_output, manifest_path(&name(".raw")))?;
-    let image = publish(image_output, name(".raw"))?;
+    let images = images.publish()?;
+    let first = options.formats.first().copied().unwrap_or(Format::Raw);
     let (seconds, steps) = steps.finish();
-    let mut notes = files.notes;
     if keys.signer.public().is_development() {
         notes.push(
             "signed with the development key, which everybody has: not for machines that matter".to_owned(),
         );
     }
     let mut built = Built {
-        image,
+        image: image_path(&options.out, &stem, first),
+        images,
         slot: slot_path,
         manifest: manifest_path,
         root_hash: manifest.root_hash,
@@ -251,11 +277,11 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
         steps,
         notes,
     };
-    let files = [&built.image, &built.slot, &built.manifest].map(Clone::clone);
     // Without a record the next build does everything again.
-    let _ = Record::store(&options.out, &stem, &inputs, &supply.digest.0, &files, &built);
+    let _ = Record::store(&options.out, &stem, &inputs, &supply.digest.0, &built);
     // Not part of the record: what there is to say about packages is up to the lock file and the mirrors of each build.
     built.notes.splice(..0, supply.notes);
+    built.notes.extend(deleted);
     Ok(built)
 }
 
@@ -290,8 +316,12 @@ fn source_date_epoch() -> Option<u64> {
 
 /// What a build starts from.
 enum Gathered {
-    /// The image is there, of the same inputs and packages.
-    NothingToDo(Built),
+    /// The image is there, of the same inputs and packages; formats of it may be missing.
+    NothingToDo {
+        record: Record,
+        /// What there is to say about the packages this time.
+        notes: Vec<String>,
+    },
     All {
         programs: GuestPrograms,
         supply: packages::Supply,
@@ -322,11 +352,11 @@ fn gather(
         });
         let unchanged = plan.as_ref().ok().and_then(|plan| {
             let record = known.as_ref().filter(|record| record.has_closure(&plan.digest().0))?;
-            let notes = [plan.notes(), &record.built.notes].concat();
-            Some(Built { notes, ..record.built.clone() })
+            let usable = images::can_complete(&record.built, &options.formats);
+            usable.then(|| Gathered::NothingToDo { record: record.clone(), notes: plan.notes().to_vec() })
         });
-        if let Some(built) = unchanged {
-            return Ok(Gathered::NothingToDo(built));
+        if let Some(unchanged) = unchanged {
+            return Ok(unchanged);
         }
         let supply = plan.and_then(|plan| steps.measure("packages", || plan.supply()));
         let (programs, took) = guests.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -334,6 +364,11 @@ fn gather(
         let programs = programs?;
         Ok(Gathered::All { programs, supply: supply? })
     })
+}
+
+/// What a VHD says of the image in it.
+fn identity(recipe: &Recipe, manifest: &Manifest) -> Identity {
+    Identity::new(recipe.name.as_str(), recipe.version.as_str(), &manifest.root_hash, manifest.build_time)
 }
 
 fn manifest(

@@ -72,7 +72,7 @@ impl Record {
         self.closure == hex(closure)
     }
 
-    /// Records a build whose files are `files`.
+    /// Records a build.
     ///
     /// # Errors
     /// A file is not there, or the record cannot be written.
@@ -81,17 +81,27 @@ impl Record {
         stem: &str,
         inputs: &[u8; 32],
         closure: &[u8; 32],
-        files: &[PathBuf],
         built: &Built,
     ) -> io::Result<()> {
-        let record = Self {
-            inputs: hex(inputs),
-            closure: hex(closure),
-            outputs: files.iter().map(|path| Output::of(path)).collect::<io::Result<_>>()?,
-            built: built.clone(),
-        };
+        let record =
+            Self { inputs: hex(inputs), closure: hex(closure), outputs: Vec::new(), built: built.clone() };
+        record.store_files(out, stem)
+    }
+
+    /// Records the same build with more files.
+    ///
+    /// # Errors
+    /// A file is not there, or the record cannot be written.
+    pub fn store_again(&self, out: &Path, stem: &str, built: &Built) -> io::Result<()> {
+        Self { built: built.clone(), ..self.clone() }.store_files(out, stem)
+    }
+
+    fn store_files(mut self, out: &Path, stem: &str) -> io::Result<()> {
+        let images = self.built.images.iter().map(|image| &image.path);
+        let files = images.chain([&self.built.slot, &self.built.manifest]);
+        self.outputs = files.map(|path| Output::of(path)).collect::<io::Result<_>>()?;
         let temporary = out.join(format!(".{stem}.build.json.{}", std::process::id()));
-        fs::write(&temporary, serde_json::to_vec(&record)?)?;
+        fs::write(&temporary, serde_json::to_vec(&self)?)?;
         fs::rename(&temporary, path(out, stem))
     }
 

@@ -7,6 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use super::bench;
 use super::lock::LockArgs;
 use super::self_check;
+use crate::formats::Format;
 
 /// Builds minimal, immutable Linux images with two slots, and boots them.
 ///
@@ -24,7 +25,8 @@ pub struct Args {
 pub enum Command {
     /// Builds a disk image from a recipe and prints its path
     ///
-    /// Nothing stands under the image's name before it is whole.
+    /// The path is that of the first format; `--json` has all of them. Nothing stands under an image's name before it is
+    /// whole, and images of an earlier build in formats that are not asked for any more are deleted.
     ///
     /// Exit codes: 0 built; 1 refused or failed, stderr says why; 2 wrong use.
     Build(BuildArgs),
@@ -74,6 +76,15 @@ pub struct BuildArgs {
     /// Which image, and from where.
     #[command(flatten)]
     pub image: ImageArgs,
+    /// Formats of the image, separated by commas; may be repeated
+    #[arg(
+        long = "format",
+        value_name = "FORMAT",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "raw,qcow2"
+    )]
+    pub formats: Vec<Format>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -109,7 +120,7 @@ pub struct ImageArgs {
 /// Arguments of `run`.
 #[derive(Debug, ClapArgs)]
 pub struct RunArgs {
-    /// The image to boot, in place of the recipe's
+    /// The image to boot (.raw, .qcow2 or .vhd), in place of the recipe's
     #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "out", "version"])]
     pub image: Option<PathBuf>,
     /// Which image to build when there is none.
@@ -158,7 +169,7 @@ pub enum AccelChoice {
 /// Arguments of `inspect`.
 #[derive(Debug, ClapArgs)]
 pub struct InspectArgs {
-    /// A disk image (.raw) or a slot image (.usr)
+    /// A disk image (.raw, .qcow2, .raw.zst, .vhd) or a slot image (.usr)
     pub image: PathBuf,
     /// Check every block of /usr against the hash tree as well
     #[arg(long)]

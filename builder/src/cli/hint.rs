@@ -1,11 +1,15 @@
 //! What a user can do about an error.
 
+use std::error::Error;
 use std::io::{self, ErrorKind};
 
 use debian::archive::ArchiveError;
 use debian::resolve::ResolveError;
 
 use crate::build::BuildError;
+use crate::direct::DirectError;
+use crate::formats::{FormatError, OpenError};
+use crate::inspect::InspectError;
 use crate::packages::PackagesError;
 use crate::rootfs::{RootfsError, StagingError};
 use crate::signing::SigningError;
@@ -14,7 +18,10 @@ use crate::tree::TreeError;
 /// A hint for an error, by the first of its causes that there is one for.
 pub fn of(error: &anyhow::Error) -> Option<String> {
     let build = error.downcast_ref::<BuildError>().and_then(of_build);
-    build.or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).and_then(of_io))
+    let image = || error.chain().find_map(of_image).map(str::to_owned);
+    build
+        .or_else(image)
+        .or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).and_then(of_io))
 }
 
 fn of_build(error: &BuildError) -> Option<String> {
@@ -25,11 +32,25 @@ fn of_build(error: &BuildError) -> Option<String> {
         ) => of_resolve(error),
         BuildError::Rootfs(RootfsError::Staging(StagingError::Tree(error))) => of_tree(error),
         BuildError::Signing(error) => Some(of_key(error)),
+        BuildError::Format { format, source: FormatError::Size { .. } } => {
+            Some(format!("make the partitions smaller, or leave {format} out of --format"))
+        }
         BuildError::TooLarge { .. } => {
             Some("raise `partitions: usr:`, or leave things out with `drop:`".to_owned())
         }
         _ => None,
     }
+}
+
+/// Of a file that is an image and cannot be read as one.
+fn of_image(cause: &(dyn Error + 'static)) -> Option<&'static str> {
+    if let Some(InspectError::Open(error)) = cause.downcast_ref() {
+        return error.hint();
+    }
+    if let Some(DirectError::Open(error)) = cause.downcast_ref() {
+        return error.hint();
+    }
+    cause.downcast_ref::<OpenError>().and_then(OpenError::hint)
 }
 
 fn of_resolve(error: &ResolveError) -> Option<String> {

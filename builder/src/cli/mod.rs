@@ -22,6 +22,7 @@ use image_config::recipe::{Recipe, RecipeError};
 use self::args::{Args, BuildArgs, Command, ImageArgs, InspectArgs, ValidateArgs};
 use self::progress::Terminal;
 use crate::build::{self, BuildOptions, Built};
+use crate::formats::Format;
 use crate::{guest, inspect};
 
 /// Something was refused or did not work; stderr says what.
@@ -68,7 +69,7 @@ fn print_error(error: &anyhow::Error) {
 }
 
 fn build_command(args: &BuildArgs) -> Result<ExitCode> {
-    let built = build_image(&args.image)?;
+    let built = build_image(&args.image, &args.formats)?;
     let mut out = std::io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&built)?)?;
@@ -79,7 +80,7 @@ fn build_command(args: &BuildArgs) -> Result<ExitCode> {
 }
 
 /// Builds the image of a recipe and says on stderr what came of it.
-fn build_image(args: &ImageArgs) -> Result<Built> {
+fn build_image(args: &ImageArgs, formats: &[Format]) -> Result<Built> {
     let recipe = recipe_path(args.recipe.as_deref())?;
     let options = BuildOptions {
         out: out_folder(args.out.as_deref())?,
@@ -89,6 +90,7 @@ fn build_image(args: &ImageArgs) -> Result<Built> {
         locked: args.locked,
         snapshot: args.snapshot.clone(),
         mirrors: args.mirror.clone(),
+        formats: formats.to_vec(),
     };
     let terminal = Arc::new(Terminal::new());
     let built = build::build(&options, Arc::clone(&terminal) as Arc<dyn Progress>)?;

@@ -12,13 +12,14 @@ use debian::mirrors::MirrorSet;
 use debian::progress::Progress;
 use image_config::recipe::Recipe;
 use qemu::toolbox::Toolbox;
-use qemu::{AccelChoice, Disk, Emulator, Notice, Serial, VmSpec};
+use qemu::{AccelChoice, Disk, DiskFormat, Emulator, Notice, Serial, VmSpec};
 use serde::{Deserialize, Serialize};
 
 use super::args::{AccelChoice as AccelArg, RunArgs};
 use super::progress::Terminal;
 use super::{build_image, out_folder, recipe_path};
 use crate::build;
+use crate::formats::{DiskImage, Format};
 use crate::{direct, inspect, sshkey};
 
 /// Who is logged in on the console, and whose keys are installed.
@@ -98,12 +99,19 @@ fn current_image(args: &RunArgs) -> Result<PathBuf> {
     if build::is_current(&image, &recipe)? {
         return Ok(image);
     }
-    Ok(build_image(&args.build)?.image)
+    Ok(build_image(&args.build, &[Format::Raw])?.image)
 }
 
 /// An image that the user names, if it is one of a disk: the firmware would only say that it found nothing. What is wrong
 /// inside it is for the boot loader to tell, and a reason to look.
 fn bootable(image: &Path, terminal: &Terminal) -> Result<PathBuf> {
+    if disk_format(image)?.is_none() {
+        bail!(
+            "{} is compressed as a whole, and a machine's disk is not\nhint: `zstd -d {0}` unpacks it; a .qcow2 is compressed and \
+             boots as it is",
+            image.display()
+        );
+    }
     let report =
         inspect::inspect(image, false).with_context(|| format!("cannot boot {}", image.display()))?;
     if report.kind != "disk" {
@@ -113,6 +121,17 @@ fn bootable(image: &Path, terminal: &Terminal) -> Result<PathBuf> {
         terminal.say(&format!("note: {problem}"));
     }
     Ok(image.to_owned())
+}
+
+/// An image's format as QEMU knows it; `None` when QEMU has no driver for it.
+fn disk_format(image: &Path) -> Result<Option<DiskFormat>> {
+    let image = DiskImage::open(image).with_context(|| format!("cannot boot {}", image.display()))?;
+    Ok(match image.format() {
+        Format::Raw => Some(DiskFormat::Raw),
+        Format::Qcow2 => Some(DiskFormat::Qcow2),
+        Format::Vhd => Some(DiskFormat::Vhd),
+        Format::RawZst => None,
+    })
 }
 
 fn key_folder(image: &Path) -> PathBuf {
@@ -171,7 +190,8 @@ impl Machine {
             .file_stem()
             .map_or_else(|| "ferrite".to_owned(), |stem| stem.to_string_lossy().into_owned());
         let size = u64::from(args.disk_size) * GIB;
-        let disk = Disk::raw(&self.image);
+        let format = disk_format(&self.image)?.context("no format that a machine's disk can have")?;
+        let disk = Disk { format, ..Disk::raw(&self.image) };
         let disk = if args.ephemeral { disk.ephemeral(size) } else { disk.overlay(&self.overlay, size) };
         let (_, public_key) =
             sshkey::ensure(&key_folder(&self.image)).context("cannot make an ssh key for the machine")?;

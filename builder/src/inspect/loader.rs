@@ -1,14 +1,13 @@
 //! The loader in the ESP: is it ours, and whom does it trust?
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use slots::{Table, types};
 
 use super::report::{LoaderReport, TrustedKeyReport};
 use crate::esp::{LOADER_PATH, loader, read_file};
+use crate::formats::{DiskImage, ReadAt as _};
 use crate::signing::hex;
 
 /// Largest loader that is read; ours has about 100 KiB.
@@ -17,7 +16,7 @@ const LARGEST_LOADER: u64 = 16 << 20;
 const MOST_READS: u32 = 1_000_000;
 
 /// Reads the loader of a disk; `None` when there is no ESP or no loader in it.
-pub fn inspect_loader(file: &File, table: &Table, block_bytes: u64) -> Option<LoaderReport> {
+pub fn inspect_loader(file: &DiskImage, table: &Table, block_bytes: u64) -> Option<LoaderReport> {
     let (_, esp) = table.entries().find(|(_, entry)| entry.type_guid() == types::ESP)?;
     let window = Window {
         file,
@@ -65,7 +64,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// A partition of an image file, for reading.
 struct Window<'a> {
-    file: &'a File,
+    file: &'a DiskImage,
     offset: u64,
     bytes: u64,
     position: u64,
@@ -75,12 +74,14 @@ struct Window<'a> {
 impl Read for Window<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reads_left = self.reads_left.checked_sub(1).ok_or(io::ErrorKind::InvalidData)?;
-        let room = usize::try_from(self.bytes.saturating_sub(self.position)).unwrap_or(usize::MAX);
-        let count = room.min(buffer.len());
+        let at = self.offset.saturating_add(self.position);
+        // The table may promise more than the disk has.
+        let left = self.bytes.saturating_sub(self.position).min(self.file.bytes().saturating_sub(at));
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let target = buffer.get_mut(..count).unwrap_or_default();
-        let read = self.file.read_at(target, self.offset.saturating_add(self.position))?;
-        self.position += read as u64;
-        Ok(read)
+        self.file.read_exact_at(target, at)?;
+        self.position += count as u64;
+        Ok(count)
     }
 }
 

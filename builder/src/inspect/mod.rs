@@ -10,9 +10,7 @@ mod text;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use slots::{BootOrder, Device, Entry, FOOTER_LEN, Footer, FooterError, Geometry, Loaded, Table, types};
@@ -22,23 +20,18 @@ pub use report::{
     TrustedKeyReport, VerityReport,
 };
 
+use crate::formats::{DiskImage, OpenError, ReadAt};
 use slot::{Extent, KeyRing};
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// The file cannot be opened or its size read.
-    #[error("cannot open {}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The file cannot be opened, or its format is known and refused.
+    #[error(transparent)]
+    Open(#[from] OpenError),
     /// The file is neither kind of image.
     #[error(
-        "{} is neither a disk image (no partition table) nor a slot image (no slot footer at its end); \
-         a qcow2 file must be converted to raw first",
+        "{} is neither a disk image (no partition table) nor a slot image (no slot footer at its end)",
         path.display()
     )]
     NotAnImage {
@@ -47,22 +40,18 @@ pub enum InspectError {
     },
 }
 
-/// Inspects a disk image or a slot image. With `verify`, every block is checked: the hashes of all parts and the
+/// Inspects a disk image of any format or a slot image. With `verify`, every block is checked: the hashes of all parts and the
 /// whole hash tree over `/usr`; without it, `/usr` and its tree are not read.
 ///
 /// # Errors
 /// The file cannot be read, or it is no image at all. Everything else that is wrong is in the report.
 pub fn inspect(path: &Path, verify: bool) -> Result<Report, InspectError> {
-    let open = |source| InspectError::Open { path: path.to_owned(), source };
-    let file = File::open(path).map_err(open)?;
-    let metadata = file.metadata().map_err(open)?;
-    if metadata.is_dir() {
-        return Err(open(io::ErrorKind::IsADirectory.into()));
-    }
-    let bytes = metadata.len();
+    let file = DiskImage::open(path)?;
+    let bytes = file.bytes();
     let mut report = Report {
         image: path.display().to_string(),
         kind: "disk",
+        format: file.format(),
         bytes,
         disk_guid: None,
         table: None,
@@ -87,7 +76,7 @@ pub fn inspect(path: &Path, verify: bool) -> Result<Report, InspectError> {
     Ok(report)
 }
 
-fn inspect_disk(file: &File, loaded: &Loaded, verify: bool, report: &mut Report) {
+fn inspect_disk(file: &DiskImage, loaded: &Loaded, verify: bool, report: &mut Report) {
     report.table = Some(TableReport::of(loaded));
     let block_bytes = u64::from(loaded.geometry().block_size);
     let Some((table, _)) = loaded.current() else { return };
@@ -126,7 +115,7 @@ fn extent(entry: &Entry, block_bytes: u64) -> Extent {
 }
 
 /// The table by either block size; `None` when there is no sign of one.
-fn read_table(file: &File, bytes: u64) -> Option<Loaded> {
+fn read_table(file: &DiskImage, bytes: u64) -> Option<Loaded> {
     let read = |block_size: u32| {
         let geometry = Geometry { block_size, blocks: bytes / u64::from(block_size) };
         Loaded::read(&mut ImageDevice { file, geometry }, None)
@@ -142,35 +131,31 @@ fn read_table(file: &File, bytes: u64) -> Option<Loaded> {
     }
 }
 
-fn has_protective_mbr(file: &File) -> bool {
+fn has_protective_mbr(file: &DiskImage) -> bool {
     let mut block = [0; 512];
     let read = file.read_exact_at(&mut block, 0).is_ok();
     read && block.get(510..) == Some(&[0x55, 0xaa]) && block.get(450) == Some(&0xee)
 }
 
-fn has_footer(file: &File, bytes: u64) -> bool {
+fn has_footer(file: &DiskImage, bytes: u64) -> bool {
     let mut block = [0; FOOTER_LEN];
     let Some(at) = bytes.checked_sub(FOOTER_LEN as u64) else { return false };
     file.read_exact_at(&mut block, at).is_ok()
         && !matches!(Footer::parse(&block), Err(FooterError::Blank | FooterError::Magic))
 }
 
-/// An image file as `slots` reads it; it refuses writes.
+/// An image as `slots` reads it; it refuses writes.
 #[derive(Debug)]
 pub struct ImageDevice<'a> {
-    file: &'a File,
+    file: &'a DiskImage,
     geometry: Geometry,
 }
 
 impl<'a> ImageDevice<'a> {
-    /// The file as a disk with blocks of 512 bytes.
-    ///
-    /// # Errors
-    /// Its size cannot be read.
-    pub fn new(file: &'a File) -> io::Result<Self> {
+    /// The image as a disk with blocks of 512 bytes.
+    pub fn new(file: &'a DiskImage) -> Self {
         let block_size = 512;
-        let blocks = file.metadata()?.len() / u64::from(block_size);
-        Ok(Self { file, geometry: Geometry { block_size, blocks } })
+        Self { file, geometry: Geometry { block_size, blocks: file.bytes() / u64::from(block_size) } }
     }
 }
 

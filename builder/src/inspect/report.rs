@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use slots::{Entry, Loaded, TableError, types};
 
+use crate::formats::Format;
+
 /// Everything that was found in one image.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -12,7 +14,9 @@ pub struct Report {
     pub image: String,
     /// `disk` or `slot`.
     pub kind: &'static str,
-    /// Size of the file.
+    /// Format of the file; `raw` for slot images.
+    pub format: Format,
+    /// Size of the disk or the slot image in it.
     pub bytes: u64,
     /// GUID of the disk.
     pub disk_guid: Option<String>,

@@ -1,13 +1,11 @@
 //! One slot: footer, signature, parts.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-
 use rayon::prelude::*;
 use slots::{FOOTER_LEN, Footer, FooterError, LOADER_VERSION, Part, Policy, SlotFlags, TrustedKey};
 
 use super::report::{LoaderReport, PartReport, SignatureState, SlotReport, VerityReport};
 use super::tree;
+use crate::formats::{DiskImage, ReadAt as _};
 use crate::signing::{PublicKey, hex};
 use crate::slotimage::hash_range;
 use crate::slotimage::verity_argument;
@@ -58,7 +56,7 @@ fn parse_key(digits: &str) -> Option<TrustedKey> {
 
 /// Inspects the slot at `place`; `flags` are those of its partition.
 pub fn inspect_slot(
-    file: &File,
+    file: &DiskImage,
     place: Extent,
     flags: Option<SlotFlags>,
     ring: &KeyRing,
@@ -150,7 +148,7 @@ fn describe(footer: &Footer, ring: &KeyRing, report: &mut SlotReport) {
     });
 }
 
-fn check_parts(file: &File, place: Extent, footer: &Footer, verify: bool, report: &mut SlotReport) {
+fn check_parts(file: &DiskImage, place: Extent, footer: &Footer, verify: bool, report: &mut SlotReport) {
     let named = footer.parts.named();
     let wanted = |name: &str| verify || !matches!(name, "usr" | "verity");
     let check = |(name, part): (&'static str, Part)| {
@@ -179,7 +177,7 @@ fn check_parts(file: &File, place: Extent, footer: &Footer, verify: bool, report
     }
 }
 
-fn check_command_line(file: &File, place: Extent, footer: &Footer, report: &mut SlotReport) {
+fn check_command_line(file: &DiskImage, place: Extent, footer: &Footer, report: &mut SlotReport) {
     let part = footer.parts.command_line;
     let mut bytes = vec![0; usize::try_from(part.length.min(LONGEST_COMMAND_LINE)).unwrap_or(0)];
     if part.length > LONGEST_COMMAND_LINE {

@@ -1,5 +1,6 @@
 use super::*;
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 
 use boot::trust::{ConfiguredKey, Trust};
 use proptest::prelude::*;
@@ -8,6 +9,7 @@ use slots::{Text, TrustedKey};
 
 use crate::disk::{DiskLayout, DiskSpec, Role};
 use crate::esp::{FatSpec, LOADER_PATH, fat_volume};
+use crate::formats::{self, Format};
 use crate::gptimage;
 use crate::signing::{SlotSigner, hex};
 use crate::slotimage::{self, Identity, SlotImage, SlotParts, Source};
@@ -111,7 +113,7 @@ impl Disk {
     fn flip(&self, at: u64) {
         let file = File::options().read(true).write(true).open(&self.path).unwrap();
         let mut byte = [0];
-        file.read_exact_at(&mut byte, at).unwrap();
+        FileExt::read_exact_at(&file, &mut byte, at).unwrap();
         file.write_all_at(&[byte[0] ^ 1], at).unwrap();
     }
 
@@ -198,7 +200,45 @@ fn other_files_are_refused_by_name() {
     fs::write(&path, "not an image").unwrap();
     let error = inspect(&path, false).unwrap_err().to_string();
     assert!(error.contains("notes.txt") && error.contains("neither"), "{error}");
-    assert!(matches!(inspect(&folder.path().join("absent"), false), Err(InspectError::Open { .. })));
+    assert!(matches!(inspect(&folder.path().join("absent"), false), Err(InspectError::Open(_))));
+}
+
+#[test]
+fn every_format_shows_the_same_disk() {
+    let disk = disk();
+    let plain = inspect(&disk.path, true).unwrap();
+    let raw = File::open(&disk.path).unwrap();
+    let identity = formats::Identity::new("ferrite", "1.0", "", 0);
+    for format in Format::ALL {
+        let path = disk.path.with_extension("other");
+        let to = File::create(&path).unwrap();
+        format.write(&raw, &to, &identity, &debian::progress::Silent).unwrap();
+        let found = inspect(&path, true).unwrap();
+        assert!(found.is_good(), "{format}: {found}");
+        assert_eq!((found.format, found.bytes), (format, disk.layout.bytes));
+        let without_name = |report: &Report, format: Format| {
+            report.to_string().replace(&report.image, "").replace(&format!(" ({format})"), "")
+        };
+        assert_eq!(without_name(&found, format), without_name(&plain, Format::Raw));
+        assert_eq!(found.to_string().lines().next().unwrap().contains("(qcow2)"), format == Format::Qcow2);
+    }
+}
+
+#[test]
+fn damage_behind_compression_is_found() {
+    let disk = disk();
+    let raw = File::open(&disk.path).unwrap();
+    let path = disk.path.with_extension("qcow2");
+    let to = File::options().read(true).write(true).create(true).truncate(true).open(&path).unwrap();
+    formats::qcow2::write(&raw, disk.layout.bytes, &to, &debian::progress::Silent).unwrap();
+    // Without their magic no frames can be decompressed; the first one stays, for it has the partition table.
+    let bytes = fs::read(&path).unwrap();
+    for at in (0..bytes.len()).filter(|at| bytes[*at..].starts_with(&formats::rawzst::MAGIC)).skip(1) {
+        to.write_all_at(&[0; 4], at as u64).unwrap();
+    }
+    let report = inspect(&path, true).unwrap();
+    assert!(!report.is_good() && report.partitions.len() == 4, "{report}");
+    assert!(report.problems.iter().any(|problem| problem.contains("damaged compressed cluster")), "{report}");
 }
 
 proptest! {

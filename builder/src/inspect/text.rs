@@ -2,11 +2,14 @@
 
 use std::fmt;
 
+use crate::formats::Format;
+
 use super::report::{PartReport, Report, SignatureState, SlotReport, TableReport};
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {} image, {}", self.image, self.kind, size(self.bytes))?;
+        let format = if self.format == Format::Raw { String::new() } else { format!(" ({})", self.format) };
+        writeln!(f, "{}: {} image{format}, {}", self.image, self.kind, size(self.bytes))?;
         if let Some(guid) = &self.disk_guid {
             writeln!(f, "disk GUID  {guid}")?;
         }

@@ -1,13 +1,13 @@
 //! Checks `/usr` block by block against its dm-verity tree, as the kernel would (cryptsetup wiki, "DM-Verity",
 //! on-disk format 1). Written apart from the code that makes the tree, so that one checks the other.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use slots::VerityInfo;
+
+use crate::formats::{DiskImage, ReadAt as _};
 
 const BLOCK: u64 = 4096;
 const BLOCK_LEN: usize = 4096;
@@ -50,7 +50,7 @@ fn level_name(level: usize) -> String {
 ///
 /// # Errors
 /// The first fault found.
-pub fn verify(file: &File, base: u64, verity: &VerityInfo, tree_bytes: u64) -> Result<(), TreeFault> {
+pub fn verify(file: &DiskImage, base: u64, verity: &VerityInfo, tree_bytes: u64) -> Result<(), TreeFault> {
     let read_block = |offset: u64| {
         let mut block = vec![0; BLOCK_LEN];
         file.read_exact_at(&mut block, base.saturating_add(offset)).map(|()| block).map_err(TreeFault::Read)
@@ -92,7 +92,7 @@ struct Level {
 
 impl Level {
     /// Compares every block with its digest in the level above, which starts at `digests`.
-    fn check(&self, file: &File, digests: u64, salt: &[u8; 32], level: usize) -> Result<(), TreeFault> {
+    fn check(&self, file: &DiskImage, digests: u64, salt: &[u8; 32], level: usize) -> Result<(), TreeFault> {
         (0..self.blocks.div_ceil(FANOUT)).into_par_iter().try_for_each(|group| {
             let first = group * FANOUT;
             let count = (self.blocks - first).min(FANOUT);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use builder::formats::DiskImage;
 use builder::inspect::ImageDevice;
 use ferrite_tests::scratch;
 use slots::{Loaded, SlotFlags};
@@ -66,8 +67,8 @@ fn a_table_that_sgdisk_made_reads_as_it_was_made() {
         "--new=7:0:0",
     ];
     check(tools.command("sgdisk").unwrap().args(arguments).arg(&path));
-    let file = File::open(&path).unwrap();
-    let loaded = Loaded::read(&mut ImageDevice::new(&file).unwrap(), None);
+    let disk = DiskImage::open(&path).unwrap();
+    let loaded = Loaded::read(&mut ImageDevice::new(&disk), None);
     assert!(loaded.is_whole(), "{:?} {:?}", loaded.primary().err(), loaded.backup().err());
     let (table, _) = loaded.current().unwrap();
     assert_eq!(table.disk_guid().to_string(), guid);
