@@ -435,6 +435,7 @@ fn wrong_use_is_told_apart_from_failure() {
         (&["biuld"], "'build'"),
         (&["build", "--recpie", "x"], "'--recipe'"),
         (&["build", "--mirror", "ftp://x"], "http or https"),
+        (&["build", "--format", "raw,iso"], "[possible values: raw, qcow2, raw.zst, vhd]"),
         (&["run", "--port", "nonsense"], "HOST:GUEST"),
         (&["run", "--memory", "1"], "128 MiB"),
         (&["run", "--disk-size", "1G"], "4 GiB"),
@@ -453,6 +454,76 @@ fn wrong_use_is_told_apart_from_failure() {
 }
 
 #[test]
+fn the_formats_that_are_asked_for_are_there_and_no_stale_ones() {
+    let recipe = Recipe::new(&[], "");
+    let at = |suffix: &str| recipe.out().join(format!("ferrite-minimal-0.1.0-x86_64.{suffix}"));
+    let there = || {
+        let suffixes = ["raw", "qcow2", "raw.zst", "vhd"];
+        suffixes.into_iter().filter(|suffix| at(suffix).exists()).collect::<Vec<_>>()
+    };
+    let first = outcome(recipe.build().args(["--format", "vhd,raw"]));
+    assert_eq!((first.code, first.stdout.trim_end()), (0, at("vhd").to_str().unwrap()), "{first:?}");
+    assert_eq!(there(), ["raw", "vhd"]);
+
+    // Of the same image: made from it, and what is there stays.
+    let second = outcome(recipe.build().args(["--json", "--format", "qcow2", "--format", "raw.zst"]));
+    let json: serde_json::Value = serde_json::from_str(&second.stdout).unwrap();
+    assert_eq!((&json["unchanged"], &json["steps"][1]["name"]), (&false.into(), &"formats".into()), "{json}");
+    assert_eq!(json["steps"].as_array().unwrap().len(), 2, "the list of packages was looked at: {json}");
+    assert_eq!(json["image"], at("qcow2").to_str().unwrap());
+    let listed: Vec<_> = json["images"].as_array().unwrap().iter().collect();
+    assert_eq!(listed.iter().map(|image| image["format"].as_str().unwrap()).collect::<Vec<_>>(), there());
+    for image in listed {
+        assert_eq!(image["bytes"], fs::metadata(image["path"].as_str().unwrap()).unwrap().len());
+    }
+    for suffix in there() {
+        let report = ferrite([std::ffi::OsStr::new("inspect"), at(suffix).as_os_str()]);
+        assert_eq!(report.code, 0, "{suffix}: {report:?}");
+    }
+    let third = outcome(recipe.build().args(["--json", "--format", "raw"]));
+    let json: serde_json::Value = serde_json::from_str(&third.stdout).unwrap();
+    assert_eq!((&json["unchanged"], there().len()), (&true.into(), 4), "{json}");
+
+    // Of another image: beside the new one they would mislead.
+    let text = fs::read_to_string(&recipe.path).unwrap();
+    fs::write(&recipe.path, format!("{text}\nfiles:\n  - path: /usr/share/new\n    content: new\n")).unwrap();
+    let fourth = outcome(recipe.build().args(["--format", "raw"]));
+    assert_eq!((fourth.code, there()), (0, vec!["raw"]), "{fourth:?}");
+    assert_eq!(fourth.stderr.matches("which an earlier build wrote").count(), 3, "{fourth:?}");
+}
+
+#[test]
+fn images_that_cannot_be_read_or_booted_are_refused_with_the_next_step() {
+    let folder = scratch();
+    let (qcow2, compressed) = (folder.path().join("a.qcow2"), folder.path().join("a.raw.zst"));
+    fs::write(&qcow2, b"QFI\xfb\0\0\0\x02").unwrap();
+    // One byte in a frame of its own, without a table behind it.
+    fs::write(&compressed, [0x28, 0xb5, 0x2f, 0xfd, 0x20, 1, 9, 0, 0, 7]).unwrap();
+    for command in [&["inspect"][..], &["run", "--image"]] {
+        for (path, phrases) in [
+            (&qcow2, ["a.qcow2 as qcow2", "byte 4: qcow2 version 2", "hint: `qemu-img convert"]),
+            (
+                &compressed,
+                ["a.raw.zst as raw.zst", "no table of zstd frames", "hint: unpack it with `zstd -d"],
+            ),
+        ] {
+            let arguments = command.iter().map(std::ffi::OsStr::new).chain([path.as_os_str()]);
+            let found = ferrite(arguments);
+            assert_eq!(found.code, 1, "{found:?}");
+            for phrase in phrases {
+                assert!(found.stderr.contains(phrase), "no {phrase:?} in {found:?}");
+            }
+        }
+    }
+    let recipe = Recipe::new(&[], "");
+    let built = outcome(recipe.build().args(["--format", "raw.zst"]));
+    assert_eq!(built.code, 0, "{built:?}");
+    let found = ferrite(["run", "--image", built.stdout.trim_end()]);
+    assert_eq!(found.code, 1);
+    assert!(found.stderr.contains("hint: `zstd -d ") && found.stderr.contains(".qcow2"), "{found:?}");
+}
+
+#[test]
 fn the_same_recipe_gives_the_same_bytes() {
     let again = Recipe::new(&[], "");
     let built = outcome(again.build().arg("--json"));
@@ -460,7 +531,7 @@ fn the_same_recipe_gives_the_same_bytes() {
     let json: serde_json::Value = serde_json::from_str(&built.stdout).unwrap();
     let notes = json["notes"].as_array().unwrap();
     assert_eq!(notes.len(), 1, "a recipe of ours needs no note but the one on the key: {notes:?}");
-    for suffix in ["usr", "raw", "manifest.json"] {
+    for suffix in ["usr", "raw", "qcow2", "manifest.json"] {
         let (first, second) = (
             image().with_extension(suffix),
             again.out().join(format!("ferrite-minimal-0.1.0-x86_64.{suffix}")),

@@ -184,6 +184,14 @@ pub enum BuildError {
         /// What is wrong.
         source: FormatError,
     },
+    /// A file that this build or the recorded one has written.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A file of the output.
     #[error("cannot write {}", path.display())]
     Output {

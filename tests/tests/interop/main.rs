@@ -10,6 +10,7 @@
 
 mod disk;
 mod erofs;
+mod formats;
 mod slot;
 mod versions;
 
