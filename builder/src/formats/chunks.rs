@@ -16,7 +16,7 @@ use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size, ge
 use super::sparse::{chunks_of, data_ranges, is_zero};
 
 /// Bytes of input whose frames wait to be written: enough to keep many processors busy, little enough to count for nothing.
-const BATCH_BYTES: u64 = 16 << 20;
+const BATCH_BYTES: u64 = 8 << 20;
 
 /// How a disk is cut and compressed.
 #[derive(Debug, Clone, Copy)]
