@@ -185,7 +185,7 @@ pub fn install(
     partition: &Partition,
 ) -> Result<(), SlotError> {
     check_fits(image.bytes(), partition.bytes)?;
-    sparse::copy(slot_file, 0..image.footer.parts.end(), disk, partition.offset)
+    sparse::copy(slot_file, 0..image.footer.parts.end(), disk, partition.offset, |_| {})
         .map_err(|source| SlotError::Io { action: "copy the slot into the disk image", source })?;
     let footer_at = partition.offset + partition.bytes - FOOTER_LEN as u64;
     disk.write_all_at(&image.footer_bytes, footer_at)

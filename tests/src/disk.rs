@@ -136,7 +136,7 @@ impl DiskFile {
         if from.end - from.start != to.end - to.start {
             bail!("the slots of {} differ in size", self.path.display());
         }
-        Ok(builder::sparse::copy(&self.file, from, &self.file, to.start)?)
+        Ok(builder::sparse::copy(&self.file, from, &self.file, to.start, |_| {})?)
     }
 
     /// The slot's footer, unverified.

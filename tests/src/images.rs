@@ -142,5 +142,5 @@ pub fn sparse_copy(from: &Path, to: &Path) -> io::Result<()> {
     let (source, target) = (File::open(from)?, File::create(to)?);
     let len = source.metadata()?.len();
     target.set_len(len)?;
-    sparse::copy(&source, 0..len, &target, 0)
+    sparse::copy(&source, 0..len, &target, 0, |_| {})
 }

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::{CParameter, compress_bound, find_frame_compressed_size, get_error_name};
 
-use super::sparse::{chunks_of, data_ranges, is_zero};
+use crate::sparse::{chunks_of, data_ranges, is_zero};
 
 /// Bytes of input whose frames wait to be written: enough to keep many processors busy, little enough to count for nothing.
 const BATCH_BYTES: u64 = 8 << 20;
@@ -62,7 +62,7 @@ pub fn compress(
     mut sink: impl FnMut(Vec<Compressed>) -> io::Result<()> + Send,
 ) -> io::Result<()> {
     let encoders = Encoders::new(cut);
-    let ranges = data_ranges(raw, len)?;
+    let ranges = data_ranges(raw, 0..len)?;
     let mut chunks = chunks_of(&ranges, cut.bytes);
     let batch_chunks = usize::try_from(BATCH_BYTES / cut.bytes).unwrap_or(1).max(1);
     let mut ready = Vec::new();

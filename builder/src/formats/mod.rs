@@ -8,7 +8,6 @@ mod chunks;
 mod image;
 pub mod qcow2;
 pub mod rawzst;
-mod sparse;
 pub mod vhd;
 
 use std::fmt;
@@ -22,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use self::blocks::ReadAt;
 pub use self::image::{DiskImage, OpenError};
 pub use self::vhd::Identity;
+use crate::sparse;
 
 /// A format of disk images. The order is that of the documentation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
@@ -68,11 +68,14 @@ impl Format {
         progress: &dyn Progress,
     ) -> Result<(), FormatError> {
         let len = raw.metadata()?.len();
-        let data = sparse::data_ranges(raw, len)?.iter().map(|range| range.end - range.start).sum();
+        let data = sparse::data_ranges(raw, 0..len)?.iter().map(|range| range.end - range.start).sum();
         let task = progress.begin(&format!("writing {self}"), data, Unit::Bytes);
         let task = task.as_ref();
         match self {
-            Self::Raw => Ok(sparse::copy(raw, to, len, |bytes| task.advance(bytes))?),
+            Self::Raw => {
+                to.set_len(len)?;
+                Ok(sparse::copy(raw, 0..len, to, 0, |bytes| task.advance(bytes))?)
+            }
             Self::Qcow2 => qcow2::write(raw, len, to, task),
             Self::RawZst => rawzst::write(raw, len, to, task),
             Self::Vhd => vhd::write(raw, len, identity, to, task),

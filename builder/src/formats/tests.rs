@@ -7,8 +7,8 @@ use std::path::Path;
 use debian::progress::Silent;
 use proptest::prelude::*;
 
-use super::sparse::tests::{pieces, sparse_file};
 use super::*;
+use crate::sparse::tests::{pieces, sparse_file};
 
 const DISK: u64 = 5 << 20;
 

@@ -8,8 +8,9 @@ use std::os::unix::fs::FileExt as _;
 
 use debian::progress::Task;
 
-use super::{FormatError, sparse};
+use super::FormatError;
 use crate::disk::derived_guid;
+use crate::sparse;
 
 /// First bytes of the footer.
 pub const COOKIE: [u8; 8] = *b"conectix";
@@ -58,7 +59,8 @@ pub fn write(
     if len == 0 || !len.is_multiple_of(SIZE_UNIT) || len > LARGEST_DISK {
         return Err(FormatError::Size { bytes: len, rule: "a multiple of 1 MiB, up to 2040 GiB" });
     }
-    sparse::copy(raw, to, len, |bytes| task.advance(bytes))?;
+    to.set_len(len)?;
+    sparse::copy(raw, 0..len, to, 0, |bytes| task.advance(bytes))?;
     to.write_all_at(&footer(len, identity), len)?;
     Ok(())
 }

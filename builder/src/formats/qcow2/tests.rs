@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::formats::blocks::{Cached, ReadAt as _};
-use crate::formats::sparse::tests::{pieces, sparse_file};
+use crate::sparse::tests::{pieces, sparse_file};
 
 const CLUSTER: u64 = 1 << 16;
 const DISK: u64 = 3 << 20;
