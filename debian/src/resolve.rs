@@ -5,6 +5,7 @@
 //! choice, and only then those that do, so that an alternative which is there anyway is preferred to a new one. A
 //! choice that turns out to conflict with a package that has no substitute is banned and the passes run again.
 
+mod edges;
 mod explain;
 mod graph;
 mod retrace;

@@ -142,13 +142,15 @@ pub(super) fn complete(
     let here = |path: &Path| options.out.join(path.file_name().unwrap_or_default());
     let mut built = record.built.clone();
     (built.slot, built.manifest) = (here(&built.slot), here(&built.manifest));
+    built.sbom = here(&built.sbom);
     built.images.iter_mut().for_each(|image| image.path = here(&image.path));
     let mut missing = without_raw(&options.formats);
     missing.retain(|format| built.images.iter().all(|image| image.format != *format));
     built.unchanged = missing.is_empty();
     if !built.unchanged {
         let read = |source| BuildError::Read { path: built.manifest.clone(), source };
-        let identity = identity(recipe, &Manifest::load(&built.manifest).map_err(read)?);
+        let manifest = Manifest::load(&built.manifest).map_err(read)?;
+        let identity = identity(recipe, &manifest.root_hash, manifest.build_time);
         let raw = image_path(&options.out, &stem, Format::Raw);
         let place = (options.out.as_path(), stem.as_str());
         let images =

@@ -1,5 +1,7 @@
 //! What an image was made of: `manifest.json` beside it.
 
+mod collect;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,11 +10,17 @@ use image_config::recipe::{FileSource, Recipe};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+pub(super) use self::collect::{Sources, collect, source_packages};
 use crate::signing::hex;
+
+/// Version of the manifest's form; raised when a reader of the old form would misunderstand the new one.
+pub const SCHEMA: u32 = 2;
 
 /// The manifest of an image. Depends on the inputs alone: no path, no time of this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: u32,
     /// The recipe's name.
     pub name: String,
     /// The image's version.
@@ -29,8 +37,27 @@ pub struct Manifest {
     pub root_hash: String,
     /// Id of the key that signed.
     pub key_id: String,
+    /// Bytes of the slot image.
+    pub slot_bytes: u64,
+    /// The parts of the slot in their order: `usr`, `verity`, `kernel`, `initramfs`, `command_line`.
+    pub parts: Vec<ManifestPart>,
     /// The packages, in the order of their names.
     pub packages: Vec<ManifestPackage>,
+    /// Everything in `/usr`, in the order of paths.
+    pub files: Vec<ManifestFile>,
+}
+
+/// A part of the slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestPart {
+    /// `usr`, `verity`, `kernel`, `initramfs` or `command_line`.
+    pub name: String,
+    /// Where it begins in the slot, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Of its content.
+    pub sha256: String,
 }
 
 /// A package of an image.
@@ -42,10 +69,60 @@ pub struct ManifestPackage {
     pub version: String,
     /// `amd64` or `all`.
     pub architecture: String,
+    /// The source package that it was built from.
+    pub source: String,
+    /// Version of the source package.
+    pub source_version: String,
     /// SHA-256 of the `.deb`.
     pub sha256: String,
     /// Bytes of the `.deb`.
     pub bytes: u64,
+    /// Bytes of its regular files in the image; a file with several names counts once.
+    pub installed_bytes: u64,
+    /// Licences by SPDX identifier where there is one, else `LicenseRef-` and Debian's name for it; never empty.
+    pub licences: Vec<String>,
+    /// Whether the recipe asks for it by name.
+    pub requested: bool,
+    /// Names of the image's packages that its dependencies are satisfied by, in the order of names.
+    pub depends: Vec<String>,
+}
+
+/// A file, folder, link or device of `/usr`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestFile {
+    /// Absolute path in the running system's `/usr`, as [`crate::tree::display`] shows it.
+    pub path: String,
+    /// The path's bytes in hexadecimal, when `path` alone would not give them (names that are not UTF-8 or have control characters).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// `file`, `directory`, `symlink`, `hardlink`, `character-device`, `block-device`, `fifo` or `socket`. The first name of a file with
+    /// several, in the order of paths, is the `file`, the others are `hardlink`s.
+    pub kind: String,
+    /// Name of the package that brought it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
+    /// Who else did: `ferrite`, `recipe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Permission bits in octal, four digits.
+    pub mode: String,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Length in bytes; of files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Of the content; of files only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Where its first byte is in the slot; of files with content only. A file whose tail lies beside its inode has its first whole
+    /// block here, or the tail when that is all; a sparse file has its first block with data. Equal files have one place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Target of a symbolic link, or the first name of a hard link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 impl Manifest {

@@ -2,6 +2,7 @@
 
 mod disk;
 mod images;
+mod inventory;
 mod keys;
 mod manifest;
 mod output;
@@ -18,14 +19,17 @@ use std::{env, io, thread};
 use boot::trust::TrustError;
 use debian::cache::Cache;
 use debian::progress::{Progress, Unit};
-use debian::unpack::Unpacked;
 use image_config::recipe::{ImageVersion, NameError, Recipe, RecipeError};
 use serde::{Deserialize, Serialize};
 
 use self::images::Images;
 pub use self::images::{BuiltImage, image_path};
+pub use self::inventory::InventoryError;
 use self::keys::Keys;
-pub use self::manifest::{Manifest, ManifestPackage, inputs_digest, manifest_path};
+pub use self::manifest::{
+    Manifest, ManifestFile, ManifestPackage, ManifestPart, SCHEMA as MANIFEST_SCHEMA, inputs_digest,
+    manifest_path,
+};
 pub(crate) use self::output::Output;
 use self::record::Record;
 pub use self::record::is_current;
@@ -39,9 +43,10 @@ use crate::gptimage;
 use crate::guest::{self, GuestError, GuestPrograms, Sources};
 use crate::packages::{self, PackagesError};
 use crate::parts::Parts;
-use crate::rootfs::{self, KernelParts, RootfsError};
-use crate::signing::{SigningError, hex};
-use crate::slotimage::{SlotError, SlotImage};
+use crate::rootfs::{self, RootfsError};
+use crate::sbom::sbom_path;
+use crate::signing::SigningError;
+use crate::slotimage::SlotError;
 use crate::verity::VerityError;
 
 /// What to build, and where.
@@ -87,6 +92,8 @@ pub struct Built {
     pub slot: PathBuf,
     /// What it was made of.
     pub manifest: PathBuf,
+    /// The same for other tools: a bill of materials in the CycloneDX form.
+    pub sbom: PathBuf,
     /// Root hash of `/usr`, hexadecimal.
     pub root_hash: String,
     /// Bytes of the slot image.
@@ -192,6 +199,9 @@ pub enum BuildError {
         /// What the system said.
         source: io::Error,
     },
+    /// The manifest or the bill of materials.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
     /// A file of the output.
     #[error("cannot write {}", path.display())]
     Output {
@@ -236,22 +246,27 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let name = |suffix: &str| options.out.join(format!("{stem}{suffix}"));
     let (slot_output, image_output) = (Output::new(&name(".usr")), Output::new(&name(".raw")));
     let manifest_output = Output::new(&manifest_path(&name(".raw")));
+    let sbom_output = Output::new(&sbom_path(&name(".raw")));
     let task = progress.begin("writing the image", 3, Unit::Items);
     let slot_file = slot_output.create().map_err(|source| output_error(&slot_output, source))?;
-    let slot = slot::write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
+    let (slot, content_at) =
+        slot::write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
     task.advance(1);
     let raw = image_output.temporary();
     steps.measure("disk image", || {
         disk::write_disk(raw, &layout, &recipe, &programs, &keys, &slot_file, &slot)
     })?;
     task.advance(1);
-    let manifest = manifest(&recipe, &supply.unpacked, &files.kernel, &slot, build_time);
-    let text = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from);
-    text.and_then(|text| fs::write(manifest_output.temporary(), text))
-        .map_err(|source| output_error(&manifest_output, source))?;
+    let inventory = steps.measure("manifest", || {
+        let slot = inventory::Slot { image: &slot, content_at: &content_at };
+        inventory::make(&recipe, &supply, &files, &programs, &slot, build_time)
+    })?;
+    for (output, text) in [(&manifest_output, &inventory.manifest), (&sbom_output, &inventory.sbom)] {
+        fs::write(output.temporary(), text).map_err(|source| output_error(output, source))?;
+    }
     drop(task);
     let (others, has_raw) = (images::without_raw(&options.formats), options.formats.contains(&Format::Raw));
-    let identity = identity(&recipe, &manifest);
+    let identity = identity(&recipe, &inventory.root_hash, build_time);
     let images = steps.measure("formats", || {
         Images::convert(raw, (&options.out, &stem), &others, &identity, progress.as_ref())
     })?;
@@ -264,6 +279,7 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     };
     let slot_path = publish(slot_output, name(".usr"))?;
     let manifest_path = publish(manifest_output, manifest_path(&name(".raw")))?;
+    let sbom = publish(sbom_output, sbom_path(&name(".raw")))?;
     let images = images.publish()?;
     let first = options.formats.first().copied().unwrap_or(Format::Raw);
     let (seconds, steps) = steps.finish();
@@ -277,7 +293,8 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
         images,
         slot: slot_path,
         manifest: manifest_path,
-        root_hash: manifest.root_hash,
+        sbom,
+        root_hash: inventory.root_hash,
         slot_bytes: slot.bytes(),
         packages: supply.unpacked.len(),
         unchanged: false,
@@ -375,38 +392,6 @@ fn gather(
 }
 
 /// What a VHD says of the image in it.
-fn identity(recipe: &Recipe, manifest: &Manifest) -> Identity {
-    Identity::new(recipe.name.as_str(), recipe.version.as_str(), &manifest.root_hash, manifest.build_time)
-}
-
-fn manifest(
-    recipe: &Recipe,
-    packages: &[Unpacked],
-    kernel: &KernelParts,
-    slot: &SlotImage,
-    build_time: u64,
-) -> Manifest {
-    let mut listed: Vec<_> = packages
-        .iter()
-        .map(|unpacked| &unpacked.package)
-        .map(|package| ManifestPackage {
-            name: package.name.clone(),
-            version: package.version.to_string(),
-            architecture: package.architecture.clone(),
-            sha256: hex(&package.sha256.0),
-            bytes: package.size,
-        })
-        .collect();
-    listed.sort_by(|a, b| a.name.cmp(&b.name));
-    Manifest {
-        name: recipe.name.to_string(),
-        version: recipe.version.to_string(),
-        architecture: recipe.architecture.to_string(),
-        build_time,
-        inputs: inputs_digest(recipe),
-        kernel: kernel.release.clone(),
-        root_hash: hex(&slot.footer.verity.root_hash),
-        key_id: hex(&slot.footer.key_id.0),
-        packages: listed,
-    }
+fn identity(recipe: &Recipe, root_hash: &str, build_time: u64) -> Identity {
+    Identity::new(recipe.name.as_str(), recipe.version.as_str(), root_hash, build_time)
 }

@@ -98,7 +98,7 @@ impl Record {
 
     fn store_files(mut self, out: &Path, stem: &str) -> io::Result<()> {
         let images = self.built.images.iter().map(|image| &image.path);
-        let files = images.chain([&self.built.slot, &self.built.manifest]);
+        let files = images.chain([&self.built.slot, &self.built.manifest, &self.built.sbom]);
         self.outputs = files.map(|path| Output::of(path)).collect::<io::Result<_>>()?;
         let temporary = out.join(format!(".{stem}.build.json.{}", std::process::id()));
         fs::write(&temporary, serde_json::to_vec(&self)?)?;

@@ -18,7 +18,8 @@ use crate::verity;
 
 const MIB: f64 = 1_048_576.0;
 
-/// Writes the slot file: file system, hash tree, kernel, initramfs, command line, footer.
+/// Writes the slot file: file system, hash tree, kernel, initramfs, command line, footer. Returns with it where the content of each
+/// inode of `/usr` is ([`Plan::content_at`]).
 pub(super) fn write_slot(
     file: &File,
     recipe: &Recipe,
@@ -27,7 +28,7 @@ pub(super) fn write_slot(
     layout: &DiskLayout,
     build_time: u64,
     steps: &mut Steps,
-) -> Result<SlotImage, BuildError> {
+) -> Result<(SlotImage, Vec<Option<u64>>), BuildError> {
     let product = recipe.name.as_str();
     let plan = Plan::new(
         &files.usr,
@@ -71,7 +72,8 @@ pub(super) fn write_slot(
         rollback_index: u64::from(recipe.rollback_index),
         build_time,
     };
-    Ok(steps.measure("slot", || slotimage::assemble(file, &identity, &parts, signer))?)
+    let slot = steps.measure("slot", || slotimage::assemble(file, &identity, &parts, signer))?;
+    Ok((slot, plan.content_at().to_vec()))
 }
 
 /// Fixed per product: another salt would make every block look new to an update (SAFETY 20).

@@ -93,7 +93,8 @@ pub struct Plan {
     /// Ascending and without gaps from the end of the head to the end of the image.
     pub(super) extents: Vec<Extent>,
     blocks: u64,
-    inodes: u64,
+    /// For each inode in walk order where its first stored byte is.
+    content_at: Vec<Option<u64>>,
 }
 
 impl Plan {
@@ -124,8 +125,9 @@ impl Plan {
             tails: Vec::new(),
         };
         writer.put(xattr_block * BLOCK_BYTES, &shared_xattrs);
+        let mut content_at = Vec::with_capacity(inodes.len());
         for (index, (inode, place)) in inodes.iter().zip(&placed).enumerate() {
-            writer.write_inode(index, inode, place, &placed, options)?;
+            content_at.push(writer.write_inode(index, inode, place, &placed, options)?);
         }
 
         let blocks = writer.data.next_block;
@@ -147,7 +149,7 @@ impl Plan {
         };
         writer.put(0, &superblock.encode_block());
         let Head { bytes: head, data, tails, .. } = writer;
-        Ok(Self { head, tails, extents: data.extents, blocks, inodes: inodes.len() as u64 })
+        Ok(Self { head, tails, extents: data.extents, blocks, content_at })
     }
 
     /// Length of the image in bytes, a multiple of 4096.
@@ -162,7 +164,14 @@ impl Plan {
 
     /// Number of inodes.
     pub const fn inodes(&self) -> u64 {
-        self.inodes
+        self.content_at.len() as u64
+    }
+
+    /// For each inode, in the order of [`Tree::walk`] (a file with several names has one inode, at its first name), the byte of the
+    /// image where its content begins: its first whole block, its tail beside the inode when there is no whole block, the first
+    /// block with data of a sparse file. `None` for what has no content: empty files, all-hole files, directories, links, devices.
+    pub fn content_at(&self) -> &[Option<u64>] {
+        &self.content_at
     }
 }
 
@@ -286,6 +295,7 @@ impl Head {
         }
     }
 
+    /// Returns where the inode's content begins, as [`Plan::content_at`] has it.
     fn write_inode(
         &mut self,
         index: usize,
@@ -293,23 +303,33 @@ impl Head {
         place: &Placed,
         all: &[Placed],
         options: &Options,
-    ) -> Result<(), PlanError> {
+    ) -> Result<Option<u64>, PlanError> {
+        let mut content_at = None;
         let union = match &inode.node.kind {
             Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
                 encode_device(*major, *minor).unwrap_or_default()
             }
             Kind::Fifo | Kind::Socket => 0,
             Kind::File(data) => match &place.body {
-                Body::Chunks(chunks) => self.store_chunks(&data.content, chunks, place)?,
+                Body::Chunks(chunks) => {
+                    // Chunks with data are stored one after the other from here on.
+                    content_at = chunks.data.first().map(|_| self.data.next_block * BLOCK_BYTES);
+                    self.store_chunks(&data.content, chunks, place)?
+                }
                 _ => {
                     if let Body::Inline(bytes) = place.body {
                         let offset = place.size - bytes;
                         let (at, content) = (place.after_attributes(), data.content.clone());
+                        content_at = Some(at);
                         self.tails.push(Tail { at, content, offset, bytes });
                     }
                     match place.flat_blocks() {
                         0 => NO_BLOCK,
-                        blocks => block_address(self.data.store_file(data, blocks))?,
+                        blocks => {
+                            let first = self.data.store_file(data, blocks);
+                            content_at = Some(first * BLOCK_BYTES);
+                            block_address(first)?
+                        }
                     }
                 }
             },
@@ -345,7 +365,7 @@ impl Head {
         let mut bytes = raw.encode();
         bytes.extend(place.area.encode());
         self.put(place.at, &bytes);
-        Ok(())
+        Ok(content_at)
     }
 
     fn write_directory(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::GuestError;
+use crate::sbom::crates::{self, CratesError, LinkedProgram};
 
 /// Separator of `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
@@ -85,6 +86,14 @@ impl Unit {
         } else {
             Err(GuestError::Cargo { package: self.package, target: self.target, output })
         }
+    }
+
+    /// The crates that are linked into the program.
+    ///
+    /// # Errors
+    /// Cargo does not say.
+    pub fn crates(&self, source: &Path) -> Result<LinkedProgram, CratesError> {
+        crates::linked(source, self.package, self.target, self.flags)
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::sources::Sources;
 use crate::parts::{Key, Parts};
+use crate::sbom::crates::{CratesError, LinkedProgram};
 
 /// The built guest programs.
 #[derive(Debug, Clone)]
@@ -25,6 +26,10 @@ pub struct GuestPrograms {
     pub init: Arc<[u8]>,
     /// The boot loader.
     pub loader: Arc<[u8]>,
+    /// The crates in `init`.
+    pub init_crates: Arc<LinkedProgram>,
+    /// The crates in the boot loader.
+    pub loader_crates: Arc<LinkedProgram>,
 }
 
 /// The programs as they are kept among the parts.
@@ -32,11 +37,19 @@ pub struct GuestPrograms {
 struct Kept {
     init: Vec<u8>,
     loader: Vec<u8>,
+    init_crates: LinkedProgram,
+    loader_crates: LinkedProgram,
 }
 
 impl From<Kept> for GuestPrograms {
     fn from(kept: Kept) -> Self {
-        Self { init: kept.init.into(), loader: kept.loader.into() }
+        let Kept { init, loader, init_crates, loader_crates } = kept;
+        Self {
+            init: init.into(),
+            loader: loader.into(),
+            init_crates: Arc::new(init_crates),
+            loader_crates: Arc::new(loader_crates),
+        }
     }
 }
 
@@ -75,6 +88,9 @@ pub enum GuestError {
         /// What rustup printed.
         output: String,
     },
+    /// What is linked into a program is not known.
+    #[error(transparent)]
+    Crates(#[from] CratesError),
     /// Cargo failed.
     #[error("building {package} for {target} failed:\n{output}")]
     Cargo {
@@ -101,7 +117,12 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
         let path = unit.build(&sources.folder, &target_folder)?;
         fs::read(&path).map_err(|source| GuestError::Read { path, source })
     };
-    let programs = GuestPrograms { init: build(&cargo::INIT)?.into(), loader: build(&cargo::LOADER)?.into() };
+    let programs = GuestPrograms {
+        init: build(&cargo::INIT)?.into(),
+        loader: build(&cargo::LOADER)?.into(),
+        init_crates: Arc::new(cargo::INIT.crates(&sources.folder)?),
+        loader_crates: Arc::new(cargo::LOADER.crates(&sources.folder)?),
+    };
     // Sources that were edited meanwhile may have been built half and half: such programs are used, not kept.
     if Sources::read(&sources.folder)?.digest == sources.digest {
         keep(&programs, sources, cache);
@@ -111,7 +132,12 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
 
 /// Keeps programs that were built of these sources in a cache. A cache that cannot be written costs time at the next build.
 pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
-    let kept = Kept { init: programs.init.to_vec(), loader: programs.loader.to_vec() };
+    let kept = Kept {
+        init: programs.init.to_vec(),
+        loader: programs.loader.to_vec(),
+        init_crates: LinkedProgram::clone(&programs.init_crates),
+        loader_crates: LinkedProgram::clone(&programs.loader_crates),
+    };
     if let Ok(bytes) = postcard::to_stdvec(&kept) {
         let _ = Parts::of(cache).put(&key(sources), &bytes);
     }
@@ -119,7 +145,7 @@ pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
 
 /// The key that programs are kept by.
 fn key(sources: &Sources) -> Key {
-    Key::new("guest programs 1").with(&sources.digest)
+    Key::new("guest programs 2").with(&sources.digest)
 }
 
 /// The checkout: `FERRITE_SOURCE`, or where this program was built.

@@ -45,6 +45,8 @@ pub enum Origin {
 pub struct Supply {
     /// Packages, each with the reason why it is there.
     pub closure: Closure,
+    /// For each of them the names of those that its dependencies are satisfied by ([`Closure::edges`]).
+    pub edges: Vec<Vec<String>>,
     /// Their files, in the same order. Each package is described by its own control file, whether an index was opened or not.
     pub unpacked: Vec<Unpacked>,
     /// What decided.

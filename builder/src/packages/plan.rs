@@ -105,7 +105,9 @@ impl Plan {
         let architecture = self.pool.architecture();
         let closure = Closure::retrace(packages, &self.requests, &self.provided, architecture)
             .map_err(|source| PackagesError::NoClosure { path: self.lock_file, source })?;
-        Ok(Supply { closure, unpacked, origin: self.origin, digest, notes: self.notes })
+        let edges = closure.edges(&self.provided, architecture);
+        let edges = edges.into_iter().map(|names| names.into_iter().map(str::to_owned).collect()).collect();
+        Ok(Supply { closure, edges, unpacked, origin: self.origin, digest, notes: self.notes })
     }
 
     fn note_snapshots(&mut self, packages: &[Arc<Package>]) {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use content::{Content, ContentError, FileData, Piece, Reader};
 pub use node::{Entries, Kind, Meta, Node, Origin, Xattrs};
-pub use path::{MAX_PATH_BYTES, PathError, display, normalise};
+pub use path::{MAX_PATH_BYTES, PathError, display, escape, normalise};
 
 /// Why a tree operation was refused. Paths are shown absolute.
 #[derive(Debug, thiserror::Error)]

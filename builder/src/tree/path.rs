@@ -39,10 +39,15 @@ pub fn normalise(path: &[u8]) -> Result<Vec<&[u8]>, PathError> {
 
 /// The path for people: absolute, with bytes that are not UTF-8 or not printable escaped.
 pub fn display(path: &[u8]) -> String {
-    let mut text = String::from("/");
     let relative = path.strip_prefix(b"./").unwrap_or(path);
     let start = relative.iter().position(|&byte| byte != b'/').unwrap_or(relative.len());
-    for chunk in relative.get(start..).unwrap_or_default().utf8_chunks() {
+    format!("/{}", escape(relative.get(start..).unwrap_or_default()))
+}
+
+/// Bytes for people: what is not UTF-8 or not printable is escaped.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             if character.is_control() {
                 text.extend(character.escape_default());

@@ -305,3 +305,35 @@ fn preferred_versions_are_kept_where_they_fit_and_missing_files_are_not_chosen()
     assert_eq!(run(&["b"], &["b 1"]), ["a 2", "b 2"]);
     assert_eq!(run(&["c"], &[]), ["a 2", "b 2", "c 1"], "what is needed wins over what is preferred");
 }
+
+#[test]
+fn edges_name_what_satisfies_each_dependency_and_reach_every_package() {
+    let lines = [
+        "a 1; Depends: nothing | v (>= 2), sys (>= 1), x | y, a",
+        "p 1; Provides: v",
+        "q 1; Provides: v (= 3)",
+        "b 1; Pre-Depends: p; Depends: y, foreign:i386 | c",
+        "c 1",
+        "x 1; Depends: gone",
+        "y 1; Depends: b (>= 1)",
+    ];
+    let provided = [Provided { name: "sys".to_owned(), version: None }];
+    let requests = ["a".parse().unwrap()];
+    let closure = resolve(&index(&lines), &requests, &provided, &Options::default()).unwrap();
+    let names: Vec<_> = closure.selected.iter().map(|s| s.package.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c", "p", "q", "y"]);
+    let edges = closure.edges(&provided, "amd64");
+    assert_eq!(edges, [vec!["q", "y"], vec!["c", "p", "y"], vec![], vec![], vec![], vec!["b"]]);
+}
+
+#[test]
+fn a_package_that_a_dependency_brought_is_one_of_its_edges() {
+    // Both provide `v`; the more important one was chosen, and brought the one that comes first by name.
+    let lines = [
+        "a 1; Depends: v",
+        "m 1; Provides: v; Priority: optional",
+        "n 1; Provides: v; Priority: required; Depends: m",
+    ];
+    let closure = resolve(&index(&lines), &["a".parse().unwrap()], &[], &Options::default()).unwrap();
+    assert_eq!(closure.edges(&[], "amd64"), [vec!["m", "n"], vec![], vec!["m"]]);
+}

@@ -11,6 +11,7 @@
 mod disk;
 mod erofs;
 mod formats;
+mod sbom;
 mod slot;
 mod versions;
 
