@@ -105,15 +105,33 @@ impl DropRules {
     /// Meant for everything but folders; a folder for which this is true goes when nothing is left in it.
     #[must_use]
     pub fn drops(&self, path: &str) -> bool {
+        self.deciding(path).is_some_and(|rule| rule.drops)
+    }
+
+    /// The rule that decides about the file at this absolute path, if any does.
+    #[must_use]
+    pub fn deciding(&self, path: &str) -> Option<DropRule<'_>> {
         let path = path.trim_start_matches('/');
         let parts: Vec<&str> = path.split('/').collect();
         let covers = |pattern: &Pattern| {
             (1..=parts.len())
                 .any(|end| parts.get(..end).is_some_and(|head| matches_components(&pattern.components, head)))
         };
-        let last = self.0.iter().rev().find(|(pattern, _)| covers(pattern));
-        last.is_some_and(|(_, verdict)| *verdict == Verdict::Drop)
+        let (index, (pattern, verdict)) =
+            self.0.iter().enumerate().rev().find(|(_, (pattern, _))| covers(pattern))?;
+        Some(DropRule { index, pattern, drops: *verdict == Verdict::Drop })
     }
+}
+
+/// A rule that decides about a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DropRule<'a> {
+    /// Which one of the recipe's `drop:`, from 0.
+    pub index: usize,
+    /// Its pattern, without `!`.
+    pub pattern: &'a Pattern,
+    /// Whether it drops; else it keeps.
+    pub drops: bool,
 }
 
 fn tokens(component: &str) -> Result<Vec<Token>, &'static str> {
@@ -263,6 +281,10 @@ mod tests {
         assert!(!rules.drops("/usr/share/doc/bash/copyright"));
         assert!(rules.drops("/usr/share/doc/secret/copyright"));
         assert!(!rules.drops("/usr/bin/bash"));
+        let deciding = |path| rules.deciding(path).map(|rule| (rule.index, rule.drops));
+        assert_eq!(deciding("/usr/share/doc/bash/copyright"), Some((1, false)));
+        assert_eq!(deciding("/usr/share/doc/bash/README"), Some((0, true)));
+        assert_eq!(deciding("/usr/bin/bash"), None);
         assert!(rules.push("usr/share").is_err());
     }
 

@@ -4,8 +4,10 @@
 //! text, `raw` (shapes as written), `validate` (rules, all broken ones reported together), `Recipe`.
 //! `docs/recipe.md` is the reference of every key.
 
+mod budget;
 mod drop;
 mod names;
+mod places;
 mod raw;
 mod sizes;
 mod validate;
@@ -13,13 +15,15 @@ mod validate;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-pub use self::drop::{DropRules, Pattern};
 pub(crate) use self::names::word;
+pub use self::budget::{Budget, Part, Subject};
+pub use self::drop::{DropRule, DropRules, Pattern};
 pub use self::names::{
     AccountName, Component, ImagePath, ImageVersion, MirrorUrl, ModuleName, NameError, PackageName,
     ProductName, Suite,
 };
-pub use self::sizes::{MIB, PartitionSize};
+pub use self::places::{Named, position};
+pub use self::sizes::{ByteSize, MIB, PartitionSize};
 use crate::diagnostic::Diagnostics;
 use crate::unit::UnitName;
 use crate::yaml;
@@ -56,6 +60,8 @@ pub struct Recipe {
     pub initramfs_modules: Vec<ModuleName>,
     /// Sizes of the partitions that are part of the image.
     pub partitions: Partitions,
+    /// What may take how much room, each subject once; a build that outgrows one is refused.
+    pub budgets: Vec<Budget>,
     /// What starts.
     pub units: Units,
     /// Who signs, and whom the machine trusts.

@@ -31,6 +31,8 @@ pub(super) struct Recipe {
     #[serde(default)]
     pub partitions: Partitions,
     #[serde(default)]
+    pub budgets: Vec<Budget>,
+    #[serde(default)]
     pub units: Units,
     #[serde(default)]
     pub keys: Keys,
@@ -123,6 +125,15 @@ pub(super) struct Partitions {
     pub esp: Option<String>,
     pub usr: Option<String>,
     pub oem: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    pub package: Option<String>,
+    pub path: Option<String>,
+    pub part: Option<String>,
+    pub at_most: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -37,6 +37,10 @@ initramfs:
   modules: [virtio_blk, dm-verity]
 partitions:
   usr: 512MiB
+budgets:
+  - {package: bash, at_most: 2MiB}
+  - {path: /usr/lib/modules, at_most: 90MiB}
+  - {part: slot, at_most: 200MiB}
 units:
   enable: [ssh.service]
 ";
@@ -65,6 +69,9 @@ fn a_recipe_becomes_typed_values_with_defaults() {
     assert_eq!(recipe.kernel.modules, KeepModules::All);
     assert_eq!(recipe.initramfs_modules[1].as_str(), "dm_verity");
     assert_eq!((recipe.partitions.esp.bytes(), recipe.partitions.usr.bytes()), (64 << 20, 512 << 20));
+    let budgets: Vec<String> =
+        recipe.budgets.iter().map(|budget| format!("{}: {}", budget.subject, budget.at_most)).collect();
+    assert_eq!(budgets, ["package bash: 2MiB", "path /usr/lib/modules: 90MiB", "part slot: 200MiB"]);
     assert_eq!(recipe.units.default.as_str(), "multi-user.target");
     assert_eq!(recipe.keys.signing, SigningKey::Development);
     assert_eq!((recipe.rollback_index, recipe.minimum_loader), (0, 1));
@@ -139,6 +146,19 @@ fn every_broken_rule_is_refused_where_it_stands() {
         ("usr: 512MiB", "usr: 512MB", "powers of 1024"),
         ("usr: 512MiB", "usr: 1MiB", "no sensible size for the partition `usr`"),
         ("usr: 512MiB", "usr: 512", "hint: write `512MiB` or `512GiB`"),
+        ("package: bash, at", "at", "r.yaml:38:5: error: nothing says what the budget is for"),
+        ("package: bash, at", "package: bash, part: usr, at", "`package`, `part` exclude each other"),
+        ("package: bash, at", "package: Bash, at", "r.yaml:38:15: error: `Bash` is no package name"),
+        ("package: bash, at", "pakage: bash, at", "hint: did you mean `package`?"),
+        ("bash, at_most: 2MiB", "bash", "the key `at_most` is missing"),
+        ("at_most: 2MiB", "at_most: 2MB", "r.yaml:38:30: error: size `2MB` has an unknown unit"),
+        ("at_most: 2MiB", "at_most: 2", "hint: write `2MiB` or `2GiB`"),
+        ("at_most: 2MiB", "at_most: 0MiB", "size `0MiB` is nothing"),
+        ("path: /usr/lib/modules", "path: /lib/modules", "hint: write `/usr/lib/modules`"),
+        ("path: /usr/lib/modules", "path: /usr/etc/x", "hint: write `/etc/x`"),
+        ("part: slot", "part: slots", "hint: did you mean `slot`?"),
+        ("part: slot", "part: esp", "hint: the parts are slot, usr, verity, kernel, initramfs"),
+        ("path: /usr/lib/modules", "package: bash", "r.yaml:39:5: error: package bash has two budgets"),
         ("[ssh.service]", "[ssh]", "hint: write `ssh.service`"),
         ("[ssh.service]", "[ssh.service]\n  mask: [ssh.service]", "is enabled and masked"),
         ("[ssh.service]", "[ssh.service]\n  default: ssh.service", "is no target"),

@@ -1,6 +1,7 @@
 //! The rules of a recipe. Every broken one is reported, with its place.
 
 mod accounts;
+mod budgets;
 mod files;
 
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ pub(super) fn recipe(file: &str, text: &str, raw: raw::Recipe, folder: &Path) ->
         ModuleName::parse(&text.replace('-', "_"))
     });
     let partitions = partitions(&mut check, &raw.partitions);
+    let budgets = budgets::budgets(&mut check, &raw.budgets);
     let units = units(&mut check, &raw.units);
     let keys = keys(&mut check, &raw.keys);
     let minimum_loader = raw.minimum_loader.unwrap_or(1);
@@ -72,6 +74,7 @@ pub(super) fn recipe(file: &str, text: &str, raw: raw::Recipe, folder: &Path) ->
             kernel: kernel?,
             initramfs_modules,
             partitions,
+            budgets,
             units: units?,
             keys,
             rollback_index: raw.rollback_index.unwrap_or(0),
