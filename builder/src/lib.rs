@@ -19,6 +19,7 @@ pub mod erofs;
 pub mod esp;
 pub mod folders;
 pub mod formats;
+pub mod explain;
 pub mod gptimage;
 pub mod guest;
 pub mod inspect;
