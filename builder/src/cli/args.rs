@@ -8,6 +8,9 @@ use super::bench;
 use super::lock::LockArgs;
 use super::self_check;
 use crate::formats::Format;
+use super::diff::DiffArgs;
+use super::size::SizeArgs;
+use super::why::WhyArgs;
 
 /// Builds minimal, immutable Linux images with two slots, and boots them.
 ///
@@ -68,6 +71,22 @@ pub enum Command {
     ///
     /// Exit codes: 0 measured; 1 something failed; 2 wrong use.
     Bench(bench::Args),
+    /// Tells what brought a package or a path into an image
+    ///
+    /// Exit codes: 0 it is in the image; 1 it is not; 2 wrong use, or there is no such image.
+    Why(WhyArgs),
+    /// Compares two images: packages, files, bytes
+    ///
+    /// A recipe stands for its last build. What a recipe would become now is for `ferrite build` to find out.
+    ///
+    /// Exit codes: 0 the same; 1 different; 2 wrong use, or there is no such image, as of diff(1).
+    Diff(DiffArgs),
+    /// Shows what takes the space of an image
+    ///
+    /// Bytes are room in the slot, so that everything adds up to it; files with equal content count once.
+    ///
+    /// Exit codes: 0 shown; 1 there is no such image, or no such path in it; 2 wrong use.
+    Size(SizeArgs),
 }
 
 /// Arguments of `build`.

@@ -2,12 +2,16 @@
 
 mod args;
 mod bench;
+mod diff;
 mod hint;
 mod lock;
 mod progress;
 mod run;
 mod scratch;
 mod self_check;
+mod selection;
+mod size;
+mod why;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,6 +45,9 @@ pub fn main() -> ExitCode {
         Command::Validate(args) => validate_command(&args),
         Command::Bench(args) => bench::run(&args),
         Command::SelfCheck(args) => self_check::run(&args),
+        Command::Why(args) => Ok(why::run(&args)),
+        Command::Diff(args) => Ok(diff::run(&args)),
+        Command::Size(args) => size::run(&args),
     };
     result.unwrap_or_else(|error| {
         print_error(&error);
