@@ -398,6 +398,65 @@ fn inspect_says_what_is_no_image_and_what_is_damaged() {
 }
 
 #[test]
+fn an_image_is_explained_from_its_manifest() {
+    let image = image().to_str().unwrap();
+    let shell = ferrite(["why", "--image", image, "/bin/sh"]);
+    assert_eq!((shell.code, shell.stderr.as_str()), (0, ""), "{shell:?}");
+    assert!(shell.stdout.contains("/usr/bin/sh is a link to busybox of the recipe\n"), "{shell:?}");
+    assert!(shell.stdout.contains("\n  busybox-static (the recipe asks for it)\n"), "{shell:?}");
+    let recipe = source().join("recipes/minimal.yaml");
+    let dropped =
+        ferrite(["why", "--image", image, "--recipe", recipe.to_str().unwrap(), "/usr/include/ext2fs"]);
+    assert_eq!(dropped.code, 1, "{dropped:?}");
+    assert!(dropped.stdout.contains("`drop: /usr/include` ("), "{dropped:?}");
+
+    let size = ferrite(["size", "--image", image, "--json", "--by", "package"]);
+    let json: serde_json::Value = serde_json::from_str(&size.stdout).unwrap();
+    let slot = fs::metadata(Path::new(image).with_extension("usr")).unwrap().len();
+    assert_eq!((size.code, &json["slot_bytes"], &json["tree"]["bytes"]), (0, &slot.into(), &slot.into()));
+    let sum: u64 =
+        json["tree"]["children"].as_array().unwrap().iter().map(|row| row["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(sum, slot);
+
+    let same = ferrite(["diff", image, image]);
+    assert_eq!((same.code, same.stdout), (0, format!("{image} -> {image}\nthe same\n")));
+}
+
+#[test]
+fn questions_about_an_image_that_is_not_there_end_with_the_next_step() {
+    let recipe = Recipe::new(&[], "");
+    let (path, out) = (recipe.path.to_str().unwrap(), recipe.out());
+    let out = out.to_str().unwrap();
+    for arguments in [
+        &["why", "bash", "--recipe", path, "--out", out][..],
+        &["size", "--recipe", path, "--out", out],
+        &["diff", path, path, "--out", out],
+    ] {
+        let found = ferrite(arguments);
+        let code = if arguments.contains(&"size") { 1 } else { 2 };
+        assert_eq!((found.code, found.stdout.as_str()), (code, ""), "{found:?}");
+        let command = format!("hint: `ferrite build --recipe {path} --out {out}` builds it\n");
+        assert!(found.stderr.contains("has not been built") && found.stderr.contains(&command), "{found:?}");
+    }
+    let found = ferrite(["diff", path, "nowhere.raw", "--out", out]);
+    assert_eq!(found.code, 2);
+}
+
+#[test]
+fn an_image_that_outgrows_its_budgets_is_refused_with_all_of_them() {
+    let budgets = "budgets:\n  - {part: initramfs, at_most: 1KiB}\n  - {package: e2fsprogs, at_most: 2KiB}\n  \
+                   - {part: slot, at_most: 1GiB}\n  - {package: busybox-statik, at_most: 1MiB}\n";
+    let text = Recipe::new(&[], budgets).is_refused(&[
+        "the image outgrows its recipe's budgets",
+        "part initramfs: ",
+        "package e2fsprogs: ",
+        "/usr/sbin/mke2fs",
+        "package busybox-statik; did you mean busybox-static?",
+    ]);
+    assert!(!text.contains("part slot"), "{text}");
+}
+
+#[test]
 fn run_refuses_what_is_no_disk_image() {
     let folder = scratch();
     let garbage = folder.path().join("garbage.raw");
@@ -418,7 +477,7 @@ fn run_refuses_what_is_no_disk_image() {
 
 #[test]
 fn every_command_has_help_that_tells_its_exit_codes() {
-    for command in ["build", "run", "inspect", "validate"] {
+    for command in ["build", "run", "inspect", "validate", "why", "diff", "size"] {
         let found = ferrite([command, "--help"]);
         assert_eq!((found.code, found.stderr.as_str()), (0, ""), "{command}");
         assert!(found.stdout.contains("Exit codes: 0 "), "{}", found.stdout);
@@ -430,7 +489,7 @@ fn every_command_has_help_that_tells_its_exit_codes() {
 
 #[test]
 fn wrong_use_is_told_apart_from_failure() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 14] = [
         (&[], "Usage: ferrite"),
         (&["biuld"], "'build'"),
         (&["build", "--recpie", "x"], "'--recipe'"),
@@ -441,6 +500,11 @@ fn wrong_use_is_told_apart_from_failure() {
         (&["run", "--disk-size", "1G"], "4 GiB"),
         (&["run", "--ephemeral", "--reset"], "cannot be used with"),
         (&["inspect"], "<IMAGE>"),
+        (&["why"], "<PATH|PACKAGE>"),
+        (&["why", ""], "a value is required"),
+        (&["why", "bash", "--image", "x.raw", "--out", "y"], "cannot be used with"),
+        (&["diff", "a.raw"], "<B>"),
+        (&["size", "--by", "color"], "possible values: path, package, kind"),
     ];
     for (arguments, phrase) in cases {
         let found = ferrite(arguments);

@@ -7,6 +7,7 @@ use debian::unpack::UnpackError;
 use image_config::recipe::Recipe;
 
 use super::manifest::{self, Sources};
+use crate::explain::budget::{self, BudgetError};
 use crate::guest::GuestPrograms;
 use crate::packages::Supply;
 use crate::rootfs::Rootfs;
@@ -26,6 +27,9 @@ pub enum InventoryError {
     /// A file of the image.
     #[error("cannot describe the files of the image")]
     Files(#[from] ContentError),
+    /// The image outgrows its recipe's budgets, or one of those is for nothing.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
     /// The text.
     #[error("cannot write it as JSON")]
     Json(#[from] serde_json::Error),
@@ -51,7 +55,7 @@ pub struct Inventory {
     pub root_hash: String,
 }
 
-/// Describes an image.
+/// Describes an image, unless it outgrows its recipe's budgets.
 ///
 /// # Errors
 /// [`InventoryError`].
@@ -73,6 +77,7 @@ pub fn make(
         slot: slot.image,
         build_time,
     })?;
+    budget::check(&recipe.budgets, &manifest)?;
     let names = supply.unpacked.iter().map(|unpacked| unpacked.package.name.clone());
     let licences: BTreeMap<_, _> = names.zip(licences).collect();
     let distribution = recipe.debian.suites.first().map(ToString::to_string).unwrap_or_default();

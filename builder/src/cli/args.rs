@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::bench;
+use super::diff::DiffArgs;
 use super::lock::LockArgs;
 use super::self_check;
-use crate::formats::Format;
-use super::diff::DiffArgs;
 use super::size::SizeArgs;
 use super::why::WhyArgs;
+use crate::formats::Format;
 
 /// Builds minimal, immutable Linux images with two slots, and boots them.
 ///

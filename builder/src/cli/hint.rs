@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use debian::archive::ArchiveError;
 use debian::resolve::ResolveError;
 
-use crate::build::BuildError;
+use crate::build::{BuildError, InventoryError};
 use crate::direct::DirectError;
 use crate::formats::{FormatError, OpenError};
 use crate::inspect::InspectError;
@@ -34,6 +34,12 @@ fn of_build(error: &BuildError) -> Option<String> {
         BuildError::Signing(error) => Some(of_key(error)),
         BuildError::Format { format, source: FormatError::Size { .. } } => {
             Some(format!("make the partitions smaller, or leave {format} out of --format"))
+        }
+        BuildError::Inventory(InventoryError::Budget(error)) if error.overruns.is_empty() => {
+            Some("correct the budget, or remove it from `budgets:` of the recipe".to_owned())
+        }
+        BuildError::Inventory(InventoryError::Budget(_)) => {
+            Some("leave things out with `drop:` or `packages:`, or raise the budget in the recipe".to_owned())
         }
         BuildError::TooLarge { .. } => {
             Some("raise `partitions: usr:`, or leave things out with `drop:`".to_owned())

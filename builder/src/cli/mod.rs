@@ -8,8 +8,8 @@ mod lock;
 mod progress;
 mod run;
 mod scratch;
-mod self_check;
 mod selection;
+mod self_check;
 mod size;
 mod why;
 
