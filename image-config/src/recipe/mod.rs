@@ -15,9 +15,9 @@ mod validate;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-pub(crate) use self::names::word;
 pub use self::budget::{Budget, Part, Subject};
 pub use self::drop::{DropRule, DropRules, Pattern};
+pub(crate) use self::names::word;
 pub use self::names::{
     AccountName, Component, ImagePath, ImageVersion, MirrorUrl, ModuleName, NameError, PackageName,
     ProductName, Suite,
