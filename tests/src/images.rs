@@ -80,7 +80,7 @@ impl Image {
         let lock = File::create(out.join("lock"))?;
         lock.lock().context("cannot lock the folder of test images")?;
         let raw = out.join(format!("{}.raw", recipe.file_stem()));
-        if !build::is_current(&raw, &recipe)? {
+        if !build::is_current(&raw, &recipe, path)? {
             let options = BuildOptions {
                 recipe: path.to_owned(),
                 out,

@@ -34,7 +34,8 @@ impl Scratch {
     /// file in it.
     pub fn prepare(root: &Path, recipe: &Path) -> Result<Self, BenchError> {
         let own = Cache::from_env();
-        let plan = packages::plan(&Recipe::load(recipe)?, recipe, &Sourcing::default(), Arc::new(Silent))?;
+        let plan =
+            packages::plan(&Recipe::load(recipe)?, recipe, &Sourcing::usual(own.clone()), Arc::new(Silent))?;
         let debs = plan.fetch()?;
         let cache = root.join("cache");
         for name in KEPT {

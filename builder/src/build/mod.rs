@@ -71,8 +71,9 @@ pub struct BuildOptions {
 }
 
 impl BuildOptions {
-    fn sourcing(&self) -> packages::Sourcing {
+    fn sourcing(&self, cache: &Cache) -> packages::Sourcing {
         packages::Sourcing {
+            cache: cache.clone(),
             mirrors: self.mirrors.clone(),
             snapshot: self.snapshot.clone(),
             offline: self.offline,
@@ -303,7 +304,7 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
         notes,
     };
     // Without a record the next build does everything again.
-    let _ = Record::store(&options.out, &stem, &inputs, &supply.digest.0, &built);
+    let _ = Record::store(&options.out, &stem, &inputs, &supply, &built);
     // Not part of the record: what there is to say about packages is up to the lock file and the mirrors of each build.
     built.notes.splice(..0, supply.notes);
     built.notes.extend(deleted);
@@ -364,6 +365,15 @@ fn gather(
     progress: &Arc<dyn Progress>,
     steps: &mut Steps,
 ) -> Result<Gathered, BuildError> {
+    // First, as it is quick with a lock file, and as nobody wants to wait for a compiler to hear that a package does not exist.
+    let plan = steps.measure("package list", || {
+        packages::plan(recipe, &options.recipe, &options.sourcing(cache), Arc::clone(progress))
+    })?;
+    if let Some(record) = known.as_ref().filter(|record| record.has_closure(&plan.digest().0))
+        && images::can_complete(&record.built, &options.formats)
+    {
+        return Ok(Gathered::NothingToDo { record: record.clone(), notes: plan.notes().to_vec() });
+    }
     thread::scope(|scope| {
         let guests = scope.spawn(|| {
             let start = Instant::now();
@@ -372,22 +382,10 @@ fn gather(
             drop(task);
             (programs, start.elapsed())
         });
-        let plan = steps.measure("package list", || {
-            packages::plan(recipe, &options.recipe, &options.sourcing(), Arc::clone(progress))
-        });
-        let unchanged = plan.as_ref().ok().and_then(|plan| {
-            let record = known.as_ref().filter(|record| record.has_closure(&plan.digest().0))?;
-            let usable = images::can_complete(&record.built, &options.formats);
-            usable.then(|| Gathered::NothingToDo { record: record.clone(), notes: plan.notes().to_vec() })
-        });
-        if let Some(unchanged) = unchanged {
-            return Ok(unchanged);
-        }
-        let supply = plan.and_then(|plan| steps.measure("packages", || plan.supply()));
+        let supply = steps.measure("packages", || plan.supply());
         let (programs, took) = guests.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         steps.add("guest programs", took);
-        let programs = programs?;
-        Ok(Gathered::All { programs, supply: supply? })
+        Ok(Gathered::All { programs: programs?, supply: supply? })
     })
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Built, inputs_digest, source_date_epoch};
 use crate::guest::{GuestError, Sources};
+use crate::packages::{self, Supply};
 use crate::parts::Key;
 use crate::signing::hex;
 
@@ -23,6 +24,8 @@ pub(super) struct Record {
     inputs: String,
     /// Digest of the packages, in hexadecimal.
     closure: String,
+    /// Digest of the packages that were planned, some of which may have been nowhere any more.
+    planned: String,
     outputs: Vec<Output>,
     /// What the build said of itself.
     pub built: Built,
@@ -80,11 +83,16 @@ impl Record {
         out: &Path,
         stem: &str,
         inputs: &[u8; 32],
-        closure: &[u8; 32],
+        supply: &Supply,
         built: &Built,
     ) -> io::Result<()> {
-        let record =
-            Self { inputs: hex(inputs), closure: hex(closure), outputs: Vec::new(), built: built.clone() };
+        let record = Self {
+            inputs: hex(inputs),
+            closure: hex(&supply.digest.0),
+            planned: hex(&supply.planned.0),
+            outputs: Vec::new(),
+            built: built.clone(),
+        };
         record.store_files(out, stem)
     }
 
@@ -134,13 +142,17 @@ pub(super) fn inputs(recipe: &Recipe, sources: &Sources) -> Result<[u8; 32], Gue
     Ok(key.digest())
 }
 
-/// Whether an image is there and is what a build would make of this recipe and the sources of Ferrite. What Debian's mirrors hold by
-/// now does not matter.
+/// Whether an image is there and is what a build would make of this recipe, its lock file and the sources of Ferrite. What Debian's
+/// mirrors hold by now does not matter.
 ///
 /// # Errors
 /// The sources are not to be found.
-pub fn is_current(image: &Path, recipe: &Recipe) -> Result<bool, GuestError> {
+pub fn is_current(image: &Path, recipe: &Recipe, recipe_file: &Path) -> Result<bool, GuestError> {
     let out = image.parent().unwrap_or(Path::new("."));
     let Some(record) = Record::load(out, &recipe.file_stem()) else { return Ok(false) };
+    let locked = packages::locked_digest(recipe, recipe_file);
+    if locked.is_some_and(|locked| record.planned != hex(&locked.0)) {
+        return Ok(false);
+    }
     Ok(image.exists() && record.has_inputs(&inputs(recipe, &Sources::find()?)?))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args as ClapArgs;
+use debian::cache::Cache;
 use debian::progress::Progress;
 use image_config::lock::{Changes, Inputs, Lock, LockFileError, LockedPackage};
 use image_config::recipe::{Recipe, RecipeError};
@@ -114,7 +115,8 @@ fn update(args: &LockArgs) -> Result<bool> {
         Err(error @ LockFileError::Read { .. }) => return Err(error.into()),
     };
     let terminal = Arc::new(Terminal::new());
-    let sourcing = Sourcing { mirrors: args.mirror.clone(), offline: args.offline, ..Sourcing::default() };
+    let usual = Sourcing::usual(Cache::from_env());
+    let sourcing = Sourcing { mirrors: args.mirror.clone(), offline: args.offline, ..usual };
     let new = packages::lock(&recipe, &sourcing, Arc::clone(&terminal) as Arc<dyn Progress>)?;
     terminal.finish();
     if let Some(old) = &old {

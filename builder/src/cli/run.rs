@@ -96,7 +96,7 @@ fn current_image(args: &RunArgs) -> Result<PathBuf> {
         recipe.version = build::parse_version(version)?;
     }
     let image = out.join(format!("{}.raw", recipe.file_stem()));
-    if build::is_current(&image, &recipe)? {
+    if build::is_current(&image, &recipe, &recipe_file)? {
         return Ok(image);
     }
     Ok(build_image(&args.build, &[Format::Raw])?.image)

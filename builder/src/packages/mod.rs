@@ -53,6 +53,8 @@ pub struct Supply {
     pub origin: Origin,
     /// [`closure_digest`] of the packages.
     pub digest: Digest,
+    /// [`Plan::digest`] of the plan: another one when locked packages were nowhere any more.
+    pub planned: Digest,
     /// What whoever builds should know, one line each.
     pub notes: Vec<String>,
 }
@@ -97,6 +99,14 @@ pub fn plan(
         "there is no lock file, so the packages are those of today: `ferrite lock` keeps them".to_owned()
     };
     Plan::new(pool, lock, Origin::Indexes, false, path, vec![note])
+}
+
+/// The digest of the plan that the lock file beside a recipe makes: `None` when there is none that is for this recipe.
+pub fn locked_digest(recipe: &Recipe, recipe_file: &Path) -> Option<Digest> {
+    let lock = Lock::load(&Lock::path_beside(recipe_file)).ok()??;
+    let matches = lock.differences(&Inputs::of(recipe)).is_empty();
+    let packages = choose::packages(&lock).ok().filter(|_| matches)?;
+    Some(closure_digest(&packages))
 }
 
 /// Resolves a recipe against the current indexes, whatever lock file there is.

@@ -85,6 +85,7 @@ impl Plan {
     /// # Errors
     /// A package that cannot be had or unpacked; packages that do not fit together.
     pub fn supply(mut self) -> Result<Supply, PackagesError> {
+        let planned = self.digest();
         let unpacked = match self.origin {
             Origin::Indexes => self.pool.unpack(&self.packages, Integrity::OnRead)?,
             Origin::Lock => match self.pool.unpack_locked(&self.packages, Integrity::OnRead) {
@@ -107,7 +108,7 @@ impl Plan {
             .map_err(|source| PackagesError::NoClosure { path: self.lock_file, source })?;
         let edges = closure.edges(&self.provided, architecture);
         let edges = edges.into_iter().map(|names| names.into_iter().map(str::to_owned).collect()).collect();
-        Ok(Supply { closure, edges, unpacked, origin: self.origin, digest, notes: self.notes })
+        Ok(Supply { closure, edges, unpacked, origin: self.origin, digest, planned, notes: self.notes })
     }
 
     fn note_snapshots(&mut self, packages: &[Arc<Package>]) {

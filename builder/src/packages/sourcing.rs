@@ -17,8 +17,10 @@ const SNAPSHOT: &str = "http://snapshot.debian.org/archive";
 const DAYS_LATER: u64 = 1;
 
 /// Where packages may come from, and how strictly the lock file is taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sourcing {
+    /// Where downloads are kept.
+    pub cache: Cache,
     /// Mirrors in place of the recipe's and the host's.
     pub mirrors: Vec<String>,
     /// Base of the snapshot archive, in place of the recipe's.
@@ -30,6 +32,11 @@ pub struct Sourcing {
 }
 
 impl Sourcing {
+    /// From the mirrors that recipe and host name, or the lock file's packages where there is one.
+    pub fn usual(cache: Cache) -> Self {
+        Self { cache, mirrors: Vec::new(), snapshot: None, offline: false, locked: false }
+    }
+
     /// How the archive of a recipe is opened; snapshots are those of the lock's moment.
     pub(super) fn config(&self, recipe: &Recipe, lock: Option<&Lock>) -> Result<Config, PackagesError> {
         let debian = &recipe.debian;
@@ -54,7 +61,7 @@ impl Sourcing {
             }
         });
         let first = debian.suites.first().map(ToString::to_string).unwrap_or_default();
-        let mut config = Config::debian(&first, &set, Cache::from_env())?;
+        let mut config = Config::debian(&first, &set, self.cache.clone())?;
         config.suites = suites.collect();
         config.architecture = recipe.architecture.debian_name().to_owned();
         config.offline = self.offline;
