@@ -54,7 +54,7 @@ fn files_are_read_from_the_cache_the_second_time() {
     fixture.create().unwrap();
     fs::remove_file(fixture.folder.path().join("a.deb")).unwrap();
     let unpacked = fixture.load().unwrap();
-    assert_eq!(unpacked.control["control"], b"Package: a\nVersion: 1\n");
+    assert_eq!(unpacked.control["control"], b"Package: a\nVersion: 1\nArchitecture: all\n");
     for path in [&b"etc/a.conf"[..], b"etc/b.conf"] {
         let entry = unpacked.entry(path).unwrap();
         assert_eq!(unpacked.read(entry).unwrap().unwrap(), b"key = value\n");
