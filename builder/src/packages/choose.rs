@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -47,7 +47,7 @@ pub(super) fn current(pool: &Pool, inputs: &Inputs, kept: Option<&Lock>) -> Resu
 }
 
 /// Nothing depends on it, so that errors do not matter: the next build resolves again.
-fn remember(path: &PathBuf, lock: &Lock) {
+fn remember(path: &Path, lock: &Lock) {
     let output = Output::new(path);
     let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
     let written = folder.and_then(|()| fs::write(output.temporary(), lock.to_string()));

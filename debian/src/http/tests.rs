@@ -167,6 +167,33 @@ fn a_server_that_says_nothing_is_given_up() {
 }
 
 #[test]
+fn a_proxy_that_refuses_is_passed_over_and_named() {
+    for status in [407, 502] {
+        let proxy = Server::start(move |_| Reply::status(status));
+        let good = Server::start(|_| Reply::ok(&content()));
+        Fixture::new().fetch_right(&Mirrors::new([&proxy.base, &good.base]));
+        let error = Fixture::new().fetch(&proxy.mirrors()).unwrap_err();
+        assert!(!error.is_absent() && !error.is_mismatch() && !error.is_silence(), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(&status.to_string()) && message.contains("http_proxy"), "{message}");
+    }
+}
+
+#[test]
+fn absence_is_final_only_where_the_file_can_be_had_elsewhere() {
+    let (gone, busy) = (Server::start(|_| Reply::status(404)), Server::start(|_| Reply::status(503)));
+    let mirrors = Mirrors::new([&gone.base, &busy.base]);
+    let (patience, client) = (impatient(), LazyClient::default());
+    for (absence, rounds) in [(Absence::MayPass, 3), (Absence::IsFinal, 1)] {
+        let before = busy.paths().len();
+        let fetcher = Fetcher::new(&mirrors, &patience, &client, &Silent).with_absence(absence);
+        let error = fetcher.file(&Fixture::new().cache, &wanted(), &Silent).unwrap_err();
+        assert!(error.is_absent());
+        assert_eq!(busy.paths().len() - before, rounds, "{absence:?}");
+    }
+}
+
+#[test]
 fn several_builds_fetch_a_file_once() {
     let server = Server::start(|_| {
         std::thread::sleep(Duration::from_millis(50));

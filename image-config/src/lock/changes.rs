@@ -77,10 +77,20 @@ pub(super) fn of_inputs(locked: &Inputs, now: &Inputs) -> Vec<String> {
     ] {
         let only_here: Vec<_> = here.into_iter().filter(|word| !there.contains(word)).collect();
         if !only_here.is_empty() {
-            found.push(asks.replace("{}", &only_here.join(", ")));
+            found.push(asks.replace("{}", &some_of(&only_here)));
         }
     }
     found
+}
+
+/// The first few, which are enough to see what kind of difference it is.
+fn some_of(words: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let shown = words.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match words.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn words<T: AsRef<str>>(words: &[T]) -> String {

@@ -150,6 +150,11 @@ fn a_lock_matches_its_recipe_whatever_the_order() {
     assert!(lock.differences(&Inputs::of(&other)).is_empty());
     for (from, to, want) in [
         ("[bash]", "[bash, zsh]", "the recipe asks for zsh, the lock does not"),
+        (
+            "[bash]",
+            "[bash, aa, bb, cc, dd, ee, ff, gg]",
+            "the recipe asks for aa, bb, cc, dd, ee and 2 more, the lock does not",
+        ),
         ("packages: [bash]", "packages: []", "the lock is for a recipe that asks for bash"),
         (", awk]", "]", "the lock is for a recipe that provides awk"),
         ("6.12", "6.13", "the recipe provides linux-image (= 6.13), the lock does not"),

@@ -9,6 +9,9 @@ use crate::package::Pin;
 use crate::progress::Silent;
 use crate::testing::{Item, Key, Reply, Server, deb_with, noon};
 
+/// A package by name, and what a server answers in its place.
+type Exception = (&'static str, fn() -> Reply);
+
 /// Packages of a lock whose mirrors and snapshot archive are made up by each test.
 struct Fixture {
     folder: tempfile::TempDir,
@@ -40,7 +43,7 @@ impl Fixture {
     }
 
     /// A server that has all packages but these, which are answered so.
-    fn server(&self, other: &[(&'static str, fn() -> Reply)]) -> Server {
+    fn server(&self, other: &[Exception]) -> Server {
         let (debs, other) = (self.debs.clone(), other.to_vec());
         Server::start(move |request| {
             let name = request.path.rsplit('/').next().unwrap().trim_end_matches(".deb").to_owned();
