@@ -1,7 +1,8 @@
 //! `.raw.zst`: the raw disk in zstd frames of their own, with the table of frames of zstd's seekable format at the end.
 //!
-//! `zstd -d` unpacks it, for the table is a frame that decompressors skip; readers that know the table go to any place. The
-//! format: `contrib/seekable_format/zstd_seekable_compression_format.md` of zstd, version 0.1.0. Numbers are little-endian.
+//! `zstd -d` unpacks it, for the table is a frame that decompressors skip; readers that know the table go to any place.
+//! `docs/formats/raw-zst.md` has the byte table. The format: `contrib/seekable_format/zstd_seekable_compression_format.md` of
+//! zstd, version 0.1.0. Numbers are little-endian.
 
 use std::fs::File;
 use std::io;
@@ -31,6 +32,8 @@ const RESERVED: u8 = 0x7c;
 const MOST_FRAMES: u64 = 0x0800_0000;
 /// Content of a frame that is read: what one step of a reader may cost.
 const LARGEST_FRAME: u32 = 16 << 20;
+/// The frame around it: content that does not get smaller takes three bytes more for each 128 KiB.
+const LARGEST_COMPRESSED: u32 = 17 << 20;
 
 /// Frames of 1 MiB: larger ones save less than 2 %, and smaller ones do not keep more processors busy.
 const FRAME: u64 = 1 << 20;
@@ -188,7 +191,8 @@ impl RawZst {
         let count = u64::from(u32::from_le_bytes([a, b, c, d]));
         let table_len = count * entry_len;
         let table_at = footer_at.checked_sub(table_len).filter(|at| *at >= SKIPPABLE_HEADER_LEN);
-        let table_at = table_at.ok_or_else(|| wrong(footer_at, "number of frames"))?;
+        let table_at =
+            table_at.filter(|_| count <= MOST_FRAMES).ok_or_else(|| wrong(footer_at, "number of frames"))?;
         let [a, b, c, d, length @ ..] = read::<8>(&file, table_at - SKIPPABLE_HEADER_LEN)?;
         let frame = (u32::from_le_bytes([a, b, c, d]), u64::from(u32::from_le_bytes(length)));
         if frame != (TABLE_MAGIC, table_len + FOOTER_LEN) {
@@ -202,8 +206,8 @@ impl RawZst {
         for (at, entry) in (table_at..).step_by(entry_bytes).zip(table.chunks_exact(entry_bytes)) {
             let Some([a, b, c, d, bytes @ ..]) = entry.first_chunk::<8>() else { continue };
             let (compressed, bytes) = (u32::from_le_bytes([*a, *b, *c, *d]), u32::from_le_bytes(*bytes));
-            if bytes > LARGEST_FRAME {
-                return Err(wrong(at + 4, "frame size (16 MiB at most are read)"));
+            if bytes > LARGEST_FRAME || compressed > LARGEST_COMPRESSED {
+                return Err(wrong(at, "frame size (16 MiB at most are read)"));
             }
             // Empty frames would share their place with the next one.
             if bytes > 0 {

@@ -84,10 +84,11 @@ impl Data {
         if at >= self.refcounts.len() {
             self.refcounts.resize(at + 1, 0);
         }
-        let count = self.refcounts.get_mut(at);
         // A frame has at least 9 bytes, so no more than 7,282 share a cluster.
-        let more = count.and_then(|count| Some(*count = count.checked_add(1)?));
-        more.ok_or_else(|| io::Error::other("a cluster of the qcow2 file is used too often"))
+        let too_often = || io::Error::other("a cluster of the qcow2 file is used too often");
+        let count = self.refcounts.get_mut(at).ok_or_else(too_often)?;
+        *count = count.checked_add(1).ok_or_else(too_often)?;
+        Ok(())
     }
 
     /// Writes the tables behind the data: second level, first level, blocks of reference counts, their table; and the header.
