@@ -498,7 +498,7 @@ fn every_command_has_help_that_tells_its_exit_codes() {
 
 #[test]
 fn wrong_use_is_told_apart_from_failure() {
-    let cases: [(&[&str], &str); 14] = [
+    let cases: [(&[&str], &str); 15] = [
         (&[], "Usage: ferrite"),
         (&["biuld"], "'build'"),
         (&["build", "--recpie", "x"], "'--recipe'"),

@@ -43,7 +43,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         recipe: recipe_path(args.recipe.as_deref())?,
         scratch: scratch.path().to_owned(),
         second_cache: args.second_cache.as_deref().map(std::path::absolute).transpose()?,
-        arguments: args.offline.then(|| "--offline".to_owned()).into_iter().collect(),
+        arguments: ["--format", "raw,qcow2,raw.zst,vhd"]
+            .into_iter()
+            .chain(args.offline.then_some("--offline"))
+            .map(str::to_owned)
+            .collect(),
     };
     let check = selfcheck::run(&options, &|line| terminal.say(line))?;
     for note in &check.notes {

@@ -64,7 +64,7 @@ pub struct SelfCheckOptions {
     pub scratch: PathBuf,
     /// Where the second build keeps its cache, when not in `scratch`: a folder on another file system, say.
     pub second_cache: Option<PathBuf>,
-    /// The formats to build.
+    /// Further arguments of both builds.
     pub arguments: Vec<String>,
 }
 
