@@ -138,9 +138,12 @@ fn fill<'b>(file: &mut File, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
 mod tests {
     use super::*;
 
+    /// Names and contents.
+    type Files<'a> = &'a [(&'a str, &'a [u8])];
+
     /// The difference between two folders with these files.
-    fn difference(first: &[(&str, &[u8])], second: &[(&str, &[u8])]) -> (usize, Option<String>) {
-        let folder = |files: &[(&str, &[u8])]| {
+    fn difference(first: Files<'_>, second: Files<'_>) -> (usize, Option<String>) {
+        let folder = |files: Files<'_>| {
             let folder = tempfile::tempdir().unwrap();
             for (name, bytes) in files {
                 fs::write(folder.path().join(name), bytes).unwrap();
@@ -157,7 +160,7 @@ mod tests {
         let large = vec![7; CHUNK + 10];
         let mut changed = large.clone();
         changed[CHUNK + 3] = 8;
-        let cases: [(&[(&str, &[u8])], &[(&str, &[u8])], _, _); 5] = [
+        let cases: [(Files<'_>, Files<'_>, usize, Option<&str>); 5] = [
             (&[("a", b"1"), ("b", &large)], &[("a", b"1"), ("b", &large)], 2, None),
             (
                 &[("a", b"1"), ("b", &large), ("c", b"x")],
