@@ -65,8 +65,6 @@ pub struct BenchOptions {
     pub repeats: u32,
     /// An empty folder for everything that is written.
     pub scratch: PathBuf,
-    /// The script that sets mkosi up and builds with it, and the mirror that it fetches from; `None`: not measured.
-    pub mkosi: Option<(PathBuf, String)>,
 }
 
 /// A ratio or figure with what it should come to.
@@ -99,7 +97,6 @@ const UNPACKED: &str = "full build, packages unpacked before";
 const ONE_FILE: &str = "one file changed";
 const NOTHING: &str = "nothing changed";
 const UNPACK_ONLY: &str = "dpkg-deb --fsys-tarfile | sha256sum, each package";
-const MKOSI: &str = "mkosi, packages cached";
 
 /// Measures builds.
 ///
@@ -112,16 +109,6 @@ pub fn builds(options: &BenchOptions, say: &dyn Fn(&str)) -> Result<Bench, Bench
         Command::new("dpkg-deb").arg("--version").output().is_ok_and(|output| output.status.success());
     if !has_dpkg {
         notes.push("no dpkg-deb on this machine: unpacking alone was not measured".to_owned());
-    }
-    let mut mkosi = None;
-    match &options.mkosi {
-        Some((script, mirror)) => {
-            say("setting up mkosi");
-            let command = |action: &str| scratch.mkosi(script, action, mirror);
-            run(MKOSI, command("setup"))?;
-            mkosi = Some(command);
-        }
-        None => notes.push("mkosi was not asked for (--mkosi)".to_owned()),
     }
     let mut rows = Rows::default();
     for repeat in 1..=options.repeats {
@@ -136,9 +123,6 @@ pub fn builds(options: &BenchOptions, say: &dyn Fn(&str)) -> Result<Bench, Bench
         scratch.change_a_file(repeat)?;
         rows.add(ONE_FILE, run(ONE_FILE, scratch.build())?);
         rows.add(NOTHING, run(NOTHING, scratch.build())?);
-        if let Some(command) = &mkosi {
-            rows.add(MKOSI, run(MKOSI, command("build"))?);
-        }
     }
     let aims = aims(&rows.0);
     Ok(Bench { machine: Machine::here(), rows: rows.0, aims, notes })
@@ -161,15 +145,14 @@ impl Rows {
     }
 }
 
-/// What the figures should come to: a full build little more than unpacking, a twentieth of the peer; an edit and a look in no time.
+/// What the figures should come to: a full build little more than unpacking; an edit and a look in no time.
 fn aims(rows: &[Row]) -> Vec<Aim> {
     let wall = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.wall()[1]);
     let ratio = |ours: &str, theirs: &str| Some(wall(ours)? / wall(theirs)?);
-    let ours = |row: &&Row| row.name != UNPACK_ONLY && row.name != MKOSI;
+    let ours = |row: &&Row| row.name != UNPACK_ONLY;
     let peak = rows.iter().filter(ours).map(Row::peak_bytes).max().unwrap_or(0);
     let all = [
         ("full build / unpacking alone", ratio(FULL, UNPACK_ONLY), 1.5),
-        ("full build / mkosi", ratio(FULL, MKOSI), 0.05),
         ("one file changed, s", wall(ONE_FILE), 2.0),
         ("nothing changed, s", wall(NOTHING), 0.3),
         ("peak memory, MiB", Some(peak as f64 / f64::from(1 << 20)), 512.0),

@@ -26,7 +26,6 @@ pub(super) struct Scratch {
     recipe: PathBuf,
     /// The `.deb` files of the recipe.
     debs: Vec<PathBuf>,
-    packages: Vec<String>,
 }
 
 impl Scratch {
@@ -53,7 +52,6 @@ impl Scratch {
             recipe: root.join("recipe").join(recipe.file_name().unwrap_or_default()),
             root: root.to_owned(),
             debs,
-            packages: plan.packages().iter().map(|package| package.name.clone()).collect(),
         };
         scratch.add_file()?;
         scratch.change_a_file(0)?;
@@ -104,13 +102,6 @@ impl Scratch {
         let mut command = Command::new("sh");
         command.args(["-c", "for deb; do dpkg-deb --fsys-tarfile \"$deb\" | sha256sum; done", "sh"]);
         command.args(&self.debs);
-        command
-    }
-
-    /// The script that runs mkosi: ACTION SCRATCH MIRROR PACKAGE...
-    pub fn mkosi(&self, script: &Path, action: &str, mirror: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.arg(script).arg(action).arg(self.root.join("mkosi")).arg(mirror).args(&self.packages);
         command
     }
 }

@@ -4,18 +4,14 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::{Args as ClapArgs, Subcommand};
-use debian::mirrors::MirrorSet;
 
 use super::progress::Terminal;
 use super::scratch::Scratch;
 use super::{out_folder, recipe_path};
 use crate::bench::{self, Bench, BenchOptions};
-use crate::guest;
 
-/// Where the script is that sets mkosi up, in the checkout.
-const MKOSI: &str = "builder/benches/mkosi.sh";
 const MIB: f64 = 1_048_576.0;
 
 /// Arguments of `bench`.
@@ -28,7 +24,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Full builds, one file changed, nothing changed; beside unpacking the packages with dpkg-deb, and mkosi
+    /// Full builds, one file changed, nothing changed; beside unpacking the packages with dpkg-deb
     ///
     /// Exit codes: 0 measured; 1 something failed; 2 wrong use.
     Build(BuildArgs),
@@ -42,9 +38,6 @@ struct BuildArgs {
     /// Runs of each command
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     repeats: u32,
-    /// Measure mkosi as well: needs root, debootstrap and about 2 GB of disk, and takes minutes
-    #[arg(long)]
-    mkosi: bool,
     /// Folder for everything that is written; must be empty or not exist yet [default: bench/ beside the images, deleted afterwards]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -61,15 +54,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let What::Build(args) = &args.what;
     let terminal = Terminal::new();
     let scratch = Scratch::new(args.scratch.as_deref(), &out_folder(None)?.join("bench"))?;
-    let mirror = || MirrorSet::discover(&[], &[], std::path::Path::new("/")).debian.urls().first().cloned();
     let options = BenchOptions {
         recipe: recipe_path(args.recipe.as_deref())?,
         repeats: args.repeats,
         scratch: scratch.path().to_owned(),
-        mkosi: match args.mkosi {
-            true => Some((guest::source_folder()?.join(MKOSI), mirror().context("no mirror is known")?)),
-            false => None,
-        },
     };
     let bench = bench::builds(&options, &|line| terminal.say(line))?;
     let mut out = std::io::stdout().lock();
