@@ -108,6 +108,7 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(64).all(|lane| lane.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
+/// Sparse files for the tests of this crate.
 #[cfg(test)]
 pub mod tests {
     use std::cell::Cell;

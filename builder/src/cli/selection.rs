@@ -236,6 +236,10 @@ fn read(path: &Path) -> Result<Manifest, SelectionError> {
     }
     let bytes = fs::read(path).map_err(|source| SelectionError::Read { path: path.to_owned(), source })?;
     let wrong = |problem| SelectionError::NoSuchForm { path: path.to_owned(), problem };
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        // A list would pass for the fields of a struct in their order.
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&bytes).map_err(wrong)?;
+    }
     let form: Form = serde_json::from_slice(&bytes).map_err(wrong)?;
     let found = match form.schema {
         Some(found) => found,
