@@ -132,7 +132,7 @@ fn what_is_wrong_with_a_bill_of_materials_is_found() {
         ("/components/0/licenses", json!([{ "expression": "MIT AND Nonsense" }]), "unknown"),
         ("/components/0/licenses", json!([]), "no licence"),
         ("/components/0/bom-ref", good["components"][1]["bom-ref"].clone(), "not its own"),
-        ("/dependencies/0/dependsOn/0", json!("nobody"), "nobody is no component"),
+        ("/dependencies/0/dependsOn", json!(["nobody"]), "nobody is no component"),
         ("/serialNumber", json!("urn:uuid:1"), "serialNumber"),
     ];
     assert_eq!(validator.problems(&good), [""; 0]);
