@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::digest::Digest;
+use crate::temporary::Temporary;
 
 /// A cache folder. Clones share what they know.
 #[derive(Debug, Clone)]
@@ -187,27 +188,22 @@ pub(crate) fn create_parent(path: &Path) -> Result<(), CacheError> {
 }
 
 /// A name beside `path` that no other process or thread uses.
-pub(crate) fn temporary_beside(path: &Path) -> PathBuf {
+pub(crate) fn temporary_beside(path: &Path) -> Temporary {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".tmp-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
-    path.with_file_name(name)
+    Temporary::new(path.with_file_name(name))
 }
 
 /// Writes a file under another name and renames it. No fsync: after a power cut the content is checked by its digest.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), CacheError> {
     create_parent(path)?;
     let temporary = temporary_beside(path);
-    let written = File::create(&temporary)
+    File::create(temporary.path())
         .and_then(|mut file| file.write_all(bytes))
-        .map_err(io_error("write", &temporary))
-        .and_then(|()| fs::rename(&temporary, path).map_err(io_error("rename", &temporary)));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+        .map_err(io_error("write", temporary.path()))?;
+    temporary.publish(path).map_err(io_error("write", path))
 }
 
 #[cfg(test)]

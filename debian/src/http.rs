@@ -258,6 +258,14 @@ impl LazyClient {
     }
 }
 
+/// How many certificates of authorities this host has that https servers can be judged by (`SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` are honoured).
+pub fn trusted_certificates() -> usize {
+    let mut roots = rustls::RootCertStore::empty();
+    let (usable, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    usable
+}
+
 /// TLS by rustls with ring, trusting what the host trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured). Without
 /// certificates plain http still works; https then fails with its own message. `http_proxy`, `https_proxy` and
 /// `no_proxy` are honoured by reqwest.

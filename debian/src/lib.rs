@@ -33,6 +33,7 @@
 //! | [`signature`], [`release`] | who signed an index, and what it says |
 //! | [`http`] | downloads: mirrors in turn, retries, resuming |
 //! | [`progress`] | how long work is reported |
+//! | [`temporary`] | what is under construction, and its end when the process is told to end |
 //! | [`deb822`], [`ar`], [`compression`] | formats |
 //!
 //! Deliberately absent: running scripts, `dpkg`'s database, source packages, `Recommends`, more than one architecture at
@@ -57,6 +58,7 @@ pub mod release;
 pub mod resolve;
 pub mod signature;
 pub mod tarball;
+pub mod temporary;
 #[cfg(test)]
 mod testing;
 pub mod unpack;

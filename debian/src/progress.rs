@@ -11,7 +11,7 @@ pub enum Unit {
 
 /// Receives the progress of long work. Called from several threads.
 pub trait Progress: Send + Sync {
-    /// Work begins that is `total` units long. The task ends when it is dropped.
+    /// Work begins that is `total` units long, or as long as it takes when that is 0. The task ends when it is dropped.
     fn begin(&self, label: &str, total: u64, unit: Unit) -> Box<dyn Task>;
 
     /// Something happened that a person may want to know: a mirror that failed, an older index that is used.

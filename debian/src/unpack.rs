@@ -160,18 +160,14 @@ impl Unpacked {
         let folder = cache.unpacked_path(package.sha256);
         let temporary = temporary_beside(&folder);
         remove_leftovers(&folder);
-        let result = unpack_into(deb, &temporary).and_then(|stored| {
-            match fs::rename(&temporary, &folder) {
+        let result = unpack_into(deb, temporary.path()).and_then(|stored| {
+            match temporary.publish(&folder) {
                 // Another build was faster: its folder is as good.
                 Err(_) if folder.join("index.bin").exists() => {}
-                result => result.map_err(io_error("rename", &temporary))?,
+                result => result.map_err(io_error("write", &folder))?,
             }
             Ok(stored)
         });
-        if temporary.exists() {
-            // What went wrong before is the error to report.
-            let _ = fs::remove_dir_all(&temporary);
-        }
         let stored = result.map_err(|problem| Self::fail(package, deb, problem))?;
         Ok(Self {
             package: Arc::clone(package),
