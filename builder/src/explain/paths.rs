@@ -40,6 +40,8 @@ pub(super) fn in_image(path: &str) -> String {
         return format!("/usr{path}");
     }
     match path {
+        // The image is /usr; what else / has is made at boot.
+        "/" => "/usr".to_owned(),
         _ if is_at_or_below(path, "/etc") => format!("/usr{path}"),
         _ if is_at_or_below(path, "/var") && path != "/var" => format!("{FACTORY}{path}"),
         _ => path.to_owned(),
@@ -93,6 +95,7 @@ mod tests {
             ("/etc/motd", "/usr/etc/motd"),
             ("/bin/sh", "/usr/bin/sh"),
             ("/lib64", "/usr/lib64"),
+            ("/", "/usr"),
             ("/library", "/library"),
             ("/usr/bin/sh", "/usr/bin/sh"),
             ("/var/lib/x", "/usr/share/factory/var/lib/x"),

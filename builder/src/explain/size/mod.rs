@@ -48,8 +48,9 @@ pub struct Size {
     pub slot_bytes: u64,
     /// The tree.
     pub tree: Row,
-    /// What the slot holds once for several files; only the first of them counts in the tree.
-    pub shared: Shared,
+    /// What the slot holds once for several files, when the tree is of the whole; only the first of them counts in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
 }
 
 /// How much of the tree is wanted.
@@ -85,7 +86,6 @@ impl Size {
             None => slot(image, by),
             Some(path) => {
                 let below = paths::in_image(&paths::normal(path));
-                let below = if below == "/" { "/usr".to_owned() } else { below };
                 let files: Vec<_> = image.below(&below).collect();
                 if files.is_empty() {
                     let similar = why::similar(image, &below);
@@ -100,7 +100,7 @@ impl Size {
             by,
             slot_bytes: manifest.slot_bytes,
             tree,
-            shared: image.space.shared,
+            shared: path.is_none().then_some(image.space.shared),
         })
     }
 

@@ -22,8 +22,7 @@ impl fmt::Display for Table<'_> {
         let size = self.size;
         writeln!(f, "{}: {} in the slot", size.image, bytes(size.slot_bytes))?;
         self.rows(f, &size.tree, 0)?;
-        let shared = size.shared;
-        if shared.files > 0 {
+        if let Some(shared) = size.shared.filter(|shared| shared.files > 0) {
             let verb = if shared.files == 1 { "has" } else { "have" };
             writeln!(
                 f,
@@ -76,15 +75,22 @@ mod tests {
         let mut second = file("/usr/bin/y", Some("aa"), 4000);
         second.offset = Some(8192);
         let made = manifest(&[("aa", true, &[])], vec![file("/usr/bin/x", Some("aa"), 4096), second]);
-        let size = Size::of(&Image::new(&made), By::Path, Some("/usr")).unwrap();
-        let size = size.limited(Limits { depth: 1, top: 9 });
+        let size = Size::of(&Image::new(&made), By::Path, None).unwrap();
+        let size = size.limited(Limits { depth: 2, top: 1 });
         assert_eq!(
             Table { size: &size, bars: false }.to_string(),
             "demo 1: 48.0 KiB in the slot
-    4.0 KiB 100.0%  /usr
-    4.0 KiB 100.0%    /usr/bin
+   48.0 KiB 100.0%  slot
+   13.3 KiB  27.6%    alignment and signed footer
+   34.7 KiB  72.3%    (6 more)
 1 file has the content of another and is counted with it: 4.0 KiB saved
 "
+        );
+        let size = Size::of(&Image::new(&made), By::Path, Some("/bin")).unwrap();
+        let size = size.limited(Limits { depth: 0, top: 1 });
+        assert_eq!(
+            Table { size: &size, bars: true }.to_string(),
+            "demo 1: 48.0 KiB in the slot\n    4.0 KiB 100.0%  ████████████████████  /usr/bin\n"
         );
         assert_eq!((bar(1, 1), bar(0, 1)), ("█".repeat(20), " ".repeat(20)));
         assert_eq!(bar(1, 40).chars().next(), Some('▌'));
