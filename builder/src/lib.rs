@@ -15,6 +15,7 @@ pub mod cli;
 pub mod cpio;
 pub mod direct;
 pub mod disk;
+pub mod doctor;
 pub mod erofs;
 pub mod esp;
 pub mod explain;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use debian::cache::Cache;
+use debian::temporary::Temporary;
 use sha2::{Digest as _, Sha256};
 
 use crate::signing::hex;
@@ -91,14 +92,10 @@ impl Parts {
         let path = self.path(key);
         fs::create_dir_all(path.parent().unwrap_or(&self.folder))?;
         let digest: [u8; DIGEST_BYTES] = Sha256::digest(part).into();
-        let temporary =
-            path.with_extension(format!("tmp-{}-{:?}", std::process::id(), std::thread::current().id()));
-        let written = fs::write(&temporary, [MAGIC.as_slice(), &digest, part].concat())
-            .and_then(|()| fs::rename(&temporary, &path));
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = fs::remove_file(&temporary);
-        }
+        let name = format!("tmp-{}-{:?}", std::process::id(), std::thread::current().id());
+        let temporary = Temporary::new(path.with_extension(name));
+        let written = fs::write(temporary.path(), [MAGIC.as_slice(), &digest, part].concat())
+            .and_then(|()| temporary.publish(&path));
         self.make_room(MOST_BYTES);
         written
     }

@@ -21,6 +21,7 @@ use debian::index::IndexError;
 use debian::mirrors::MirrorSet;
 use debian::progress::{Progress, Task, Unit};
 use debian::signature::KeyError;
+use debian::temporary::Temporary;
 
 use crate::emulator::{Emulator, Firmware, Notice, Program};
 use list::{Entry, ListError, Set};
@@ -166,6 +167,21 @@ impl Toolbox {
         })
     }
 
+    /// The emulator's folder, if it was fetched and unpacked before; nothing is fetched.
+    ///
+    /// # Errors
+    /// The list in the program.
+    pub fn unpacked(&self) -> Result<Option<PathBuf>, ToolboxError> {
+        let home = self.cache.root();
+        let root = home.join(list::folder_name(&of_set(&list::parse(LOCK)?, Set::Emulator)));
+        if root.is_dir() {
+            return Ok(Some(root));
+        }
+        let Ok(text) = fs::read_to_string(root.with_extension("instead")) else { return Ok(None) };
+        let instead = home.join(list::folder_name(&list::parse(&text)?));
+        Ok(instead.is_dir().then_some(instead))
+    }
+
     /// `qemu-img`, fetched when the cache does not have it yet.
     ///
     /// # Errors
@@ -229,19 +245,14 @@ impl Toolbox {
             return Ok(Obtained::At(root));
         }
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let new = root.with_extension(format!("new-{}-{number}", std::process::id()));
-        let result = self.make(entries, &new).and_then(|gone| match gone {
+        let new = Temporary::new(root.with_extension(format!("new-{}-{number}", std::process::id())));
+        match self.make(entries, new.path())? {
             Some(error) => Ok(Obtained::Gone(error)),
             None => {
-                fs::rename(&new, &root).map_err(io_error("rename", &new))?;
+                new.publish(&root).map_err(io_error("make", &root))?;
                 Ok(Obtained::At(root))
             }
-        });
-        if !matches!(result, Ok(Obtained::At(_))) {
-            // Best effort: what counts is the error.
-            let _ = fs::remove_dir_all(&new);
         }
-        result
     }
 
     /// Fetches and unpacks into `new`; a download that the mirrors do not have any more is returned.

@@ -112,19 +112,20 @@ pub struct Built {
 }
 
 impl Built {
-    /// One line for people.
+    /// What was made and how long it took, one line for people.
     pub fn summary(&self) -> String {
-        let mut slowest = self.steps.clone();
-        slowest.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        let slowest: Vec<_> =
-            slowest.iter().take(5).map(|step| format!("{} {:.1}", step.name, step.seconds)).collect();
-        format!(
-            "{} packages, {:.1} MB in the slot, {:.1} s (slowest: {})",
-            self.packages,
-            self.slot_bytes as f64 / 1e6,
-            self.seconds,
-            slowest.join(", "),
-        )
+        let state = if self.unchanged { "nothing has changed" } else { "built" };
+        let (megabytes, seconds) = (self.slot_bytes as f64 / 1e6, self.seconds);
+        format!("{state}: {} packages, {megabytes:.1} MB in the slot, {seconds:.1} s", self.packages)
+    }
+
+    /// The five slowest steps, the slowest first; one line for people, none when nothing was done.
+    pub fn slowest(&self) -> Option<String> {
+        let mut steps: Vec<&Step> = self.steps.iter().collect();
+        steps.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        let steps: Vec<_> =
+            steps.iter().take(5).map(|step| format!("{} {:.1} s", step.name, step.seconds)).collect();
+        (!steps.is_empty()).then(|| format!("slowest steps: {}", steps.join(", ")))
     }
 }
 
@@ -218,7 +219,7 @@ pub enum BuildError {
 /// # Errors
 /// [`BuildError`]. What stood under the image's names before stays.
 pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Built, BuildError> {
-    let mut steps = Steps::new();
+    let mut steps = Steps::new(Arc::clone(&progress));
     let recipe = load_recipe(options)?;
     create_folder(&options.out)?;
     let keys = Keys::load(&recipe)?;
@@ -248,16 +249,13 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let (slot_output, image_output) = (Output::new(&name(".usr")), Output::new(&name(".raw")));
     let manifest_output = Output::new(&manifest_path(&name(".raw")));
     let sbom_output = Output::new(&sbom_path(&name(".raw")));
-    let task = progress.begin("writing the image", 3, Unit::Items);
     let slot_file = slot_output.create().map_err(|source| output_error(&slot_output, source))?;
     let (slot, content_at) =
         slot::write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
-    task.advance(1);
     let raw = image_output.temporary();
     steps.measure("disk image", || {
         disk::write_disk(raw, &layout, &recipe, &programs, &keys, &slot_file, &slot)
     })?;
-    task.advance(1);
     let inventory = steps.measure("manifest", || {
         let slot = inventory::Slot { image: &slot, content_at: &content_at };
         inventory::make(&recipe, &supply, &files, &programs, &slot, build_time)
@@ -265,7 +263,6 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     for (output, text) in [(&manifest_output, &inventory.manifest), (&sbom_output, &inventory.sbom)] {
         fs::write(output.temporary(), text).map_err(|source| output_error(output, source))?;
     }
-    drop(task);
     let (others, has_raw) = (images::without_raw(&options.formats), options.formats.contains(&Format::Raw));
     let identity = identity(&recipe, &inventory.root_hash, build_time);
     let images = steps.measure("formats", || {
@@ -377,7 +374,7 @@ fn gather(
     thread::scope(|scope| {
         let guests = scope.spawn(|| {
             let start = Instant::now();
-            let task = progress.begin("building the guest programs", 1, Unit::Items);
+            let task = progress.begin("guest programs", 0, Unit::Items);
             let programs = guest::build(sources, cache);
             drop(task);
             (programs, start.elapsed())

@@ -4,12 +4,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use debian::temporary::Temporary;
+
 /// A file under construction; deleted unless it is [`Output::publish`]ed.
 #[derive(Debug)]
 pub struct Output {
-    temporary: PathBuf,
+    temporary: Temporary,
     last: PathBuf,
-    published: bool,
 }
 
 impl Output {
@@ -18,13 +19,13 @@ impl Output {
     pub fn new(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         remove_leftovers(path, &name);
-        let temporary = path.with_file_name(format!(".{name}.{}.part", std::process::id()));
-        Self { temporary, last: path.to_owned(), published: false }
+        let temporary = Temporary::new(path.with_file_name(format!(".{name}.{}.part", std::process::id())));
+        Self { temporary, last: path.to_owned() }
     }
 
     /// Where to build it.
     pub fn temporary(&self) -> &Path {
-        &self.temporary
+        self.temporary.path()
     }
 
     /// Creates the file, empty, to read and write.
@@ -32,26 +33,16 @@ impl Output {
     /// # Errors
     /// The system's.
     pub fn create(&self) -> io::Result<File> {
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&self.temporary)
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(self.temporary())
     }
 
     /// Gives the finished file its name, replacing what had it.
     ///
     /// # Errors
     /// The system's; the file is deleted then.
-    pub fn publish(mut self) -> io::Result<PathBuf> {
-        fs::rename(&self.temporary, &self.last)?;
-        self.published = true;
-        Ok(self.last.clone())
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if !self.published {
-            // Nothing can be done about a file that cannot be deleted, and the error that led here is the one to show.
-            let _ = fs::remove_file(&self.temporary);
-        }
+    pub fn publish(self) -> io::Result<PathBuf> {
+        self.temporary.publish(&self.last)?;
+        Ok(self.last)
     }
 }
 

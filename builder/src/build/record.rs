@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use debian::temporary::Temporary;
 use image_config::recipe::{Recipe, SigningKey};
 use serde::{Deserialize, Serialize};
 
@@ -108,9 +109,9 @@ impl Record {
         let images = self.built.images.iter().map(|image| &image.path);
         let files = images.chain([&self.built.slot, &self.built.manifest, &self.built.sbom]);
         self.outputs = files.map(|path| Output::of(path)).collect::<io::Result<_>>()?;
-        let temporary = out.join(format!(".{stem}.build.json.{}", std::process::id()));
-        fs::write(&temporary, serde_json::to_vec(&self)?)?;
-        fs::rename(&temporary, path(out, stem))
+        let temporary = Temporary::new(out.join(format!(".{stem}.build.json.{}", std::process::id())));
+        fs::write(temporary.path(), serde_json::to_vec(&self)?)?;
+        temporary.publish(&path(out, stem))
     }
 
     /// Forgets a build: its files are about to be replaced.

@@ -5,19 +5,26 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::bench;
+use super::completions::CompletionsArgs;
 use super::diff::DiffArgs;
+use super::doctor::DoctorArgs;
 use super::lock::LockArgs;
+use super::man::ManArgs;
 use super::self_check;
 use super::size::SizeArgs;
 use super::why::WhyArgs;
 use crate::formats::Format;
 
-/// Builds minimal, immutable Linux images with two slots, and boots them.
+/// Builds minimal, immutable Linux images with two slots, and boots them
 ///
-/// Exit codes: 0 it worked; 1 something was refused or failed, stderr says what; 2 wrong use.
+/// Exit codes: 0 it worked; 1 something was refused or failed, stderr says what; 2 wrong use; 130 ended by Ctrl-C, as every
+/// signal ends a program with 128 and its number.
 #[derive(Debug, Parser)]
 #[command(name = "ferrite", version, propagate_version = false)]
 pub struct Args {
+    /// When to colour what is for people
+    #[arg(long, value_name = "WHEN", value_enum, global = true, default_value_t = ColorWhen::Auto)]
+    pub color: ColorWhen,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -50,9 +57,8 @@ pub enum Command {
     /// ending `.lock`; it is written when a package or the recipe has changed. What has changed is printed, one package a line:
     /// `+ NAME VERSION`, `- NAME VERSION`, `~ NAME VERSION -> VERSION`.
     ///
-    /// Exit codes: 0 written, or nothing to write; 1 refused or failed, stderr says why; 2 wrong use. With --check: 0 the file
-    /// is what would be written; 1 it is missing, malformed, of another recipe or behind the mirrors; 2 wrong use, or that
-    /// could not be found out.
+    /// Exit codes: 0 written, or nothing to write; 1 refused or failed, stderr says why, with --check: the file is missing,
+    /// malformed, of another recipe or behind the mirrors; 2 wrong use, with --check: or that could not be found out.
     Lock(LockArgs),
     /// Checks a recipe or a lock file and shows every problem with its place
     ///
@@ -87,6 +93,31 @@ pub enum Command {
     ///
     /// Exit codes: 0 shown; 1 there is no such image, or no such path in it; 2 wrong use.
     Size(SizeArgs),
+    /// Says what this machine lacks for building and running images, and how to get it
+    ///
+    /// Nothing is changed or fetched; a mirror is asked for one small file.
+    ///
+    /// Exit codes: 0 images can be built here; 1 something that a build needs is missing; 2 wrong use.
+    Doctor(DoctorArgs),
+    /// Prints the completions of a shell
+    ///
+    /// Exit codes: 0 printed; 1 stdout cannot be written; 2 wrong use.
+    Completions(CompletionsArgs),
+    /// Prints a manual page, or writes all of them into a folder
+    ///
+    /// Exit codes: 0 printed or written; 1 they cannot be written; 2 wrong use, or there is no such command.
+    Man(ManArgs),
+}
+
+/// When something is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorWhen {
+    /// On a terminal, unless NO_COLOR, CLICOLOR=0 or TERM=dumb say no; CLICOLOR_FORCE says yes
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
 }
 
 /// Arguments of `build`.
@@ -189,6 +220,7 @@ pub enum AccelChoice {
 #[derive(Debug, ClapArgs)]
 pub struct InspectArgs {
     /// A disk image (.raw, .qcow2, .raw.zst, .vhd) or a slot image (.usr)
+    #[arg(value_name = "IMAGE")]
     pub image: PathBuf,
     /// Check every block of /usr against the hash tree as well
     #[arg(long)]
@@ -202,7 +234,11 @@ pub struct InspectArgs {
 #[derive(Debug, ClapArgs)]
 pub struct ValidateArgs {
     /// The recipe or lock file
+    #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn parse_port(text: &str) -> Result<(u16, u16), String> {

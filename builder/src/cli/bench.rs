@@ -1,6 +1,5 @@
 //! `ferrite bench`: figures that can be repeated.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +8,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use super::progress::Terminal;
 use super::scratch::Scratch;
-use super::{out_folder, recipe_path};
+use super::{out_folder, output, recipe_path};
 use crate::bench::{self, Bench, BenchOptions};
 
 const MIB: f64 = 1_048_576.0;
@@ -60,11 +59,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         scratch: scratch.path().to_owned(),
     };
     let bench = bench::builds(&options, &|line| terminal.say(line))?;
-    let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&bench)?)?;
+        output::print_json(&bench)?;
     } else {
-        print(&bench, &mut out)?;
+        let mut text = Vec::new();
+        print(&bench, &mut text)?;
+        output::print(String::from_utf8_lossy(&text))?;
     }
     scratch.remove()?;
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,8 @@ use clap::Args as ClapArgs;
 use serde::Serialize;
 
 use super::FAILED;
-use super::selection::{operand, or_trouble, print};
+use super::output;
+use super::selection::{operand, or_trouble};
 use crate::explain::Image;
 use crate::explain::diff::{Diff, Report};
 
@@ -34,7 +35,7 @@ pub struct DiffArgs {
 
 /// Runs the command; the exit code is the answer.
 pub fn run(args: &DiffArgs) -> ExitCode {
-    or_trouble(compare(args))
+    or_trouble(compare(args), args.json)
 }
 
 #[derive(Debug, Serialize)]
@@ -52,9 +53,9 @@ fn compare(args: &DiffArgs) -> Result<ExitCode> {
     let (before, after) = (args.before.display().to_string(), args.after.display().to_string());
     if args.json {
         let output = Output { before, after, diff: &diff };
-        print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
+        output::print_json(&output)?;
     } else {
-        print(&format!("{before} -> {after}\n{}", Report { diff: &diff, files: args.files }))?;
+        output::print(format_args!("{before} -> {after}\n{}", Report { diff: &diff, files: args.files }))?;
     }
     Ok(if diff.same { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
 }

@@ -1,6 +1,5 @@
 //! `ferrite lock`: resolves a recipe's packages and writes the lock file beside it.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,8 +13,9 @@ use image_config::recipe::{Recipe, RecipeError};
 use serde::Serialize;
 
 use super::args::parse_mirror;
+use super::failure::Failure;
 use super::progress::Terminal;
-use super::{FAILED, USAGE, print_error, recipe_path};
+use super::{FAILED, USAGE, output, recipe_path};
 use crate::build::Output;
 use crate::packages::{self, Sourcing};
 
@@ -87,7 +87,7 @@ pub fn run(args: &LockArgs) -> Result<ExitCode> {
         (Ok(changed), true) => Ok(if changed { ExitCode::from(FAILED) } else { ExitCode::SUCCESS }),
         (Ok(_), false) => Ok(ExitCode::SUCCESS),
         (Err(error), true) => {
-            print_error(&error);
+            Failure::of(&error).report(args.json);
             Ok(ExitCode::from(USAGE))
         }
         (Err(error), false) => Err(error),
@@ -161,19 +161,14 @@ fn write(path: &Path, lock: &Lock) -> Result<()> {
 }
 
 fn print(report: &Report, args: &LockArgs, terminal: &Terminal) -> Result<()> {
-    let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(report)?)?;
+        output::print_json(report)?;
     } else {
-        for Named { name, version } in &report.added {
-            writeln!(out, "+ {name} {version}")?;
-        }
-        for Named { name, version } in &report.removed {
-            writeln!(out, "- {name} {version}")?;
-        }
-        for Upgraded { name, from, to } in &report.upgraded {
-            writeln!(out, "~ {name} {from} -> {to}")?;
-        }
+        let added = report.added.iter().map(|Named { name, version }| format!("+ {name} {version}\n"));
+        let removed = report.removed.iter().map(|Named { name, version }| format!("- {name} {version}\n"));
+        let upgraded =
+            report.upgraded.iter().map(|Upgraded { name, from, to }| format!("~ {name} {from} -> {to}\n"));
+        output::print(added.chain(removed).chain(upgraded).collect::<String>())?;
     }
     for reason in &report.reasons {
         terminal.say(&format!("note: {reason}"));
@@ -196,32 +191,4 @@ fn print(report: &Report, args: &LockArgs, terminal: &Terminal) -> Result<()> {
         report.bytes as f64 / 1e6
     ));
     Ok(())
-}
-
-/// 0: valid; 1: errors; 2: the file cannot be read.
-///
-/// # Errors
-/// stdout or stderr is closed.
-pub fn validate(path: &Path) -> Result<ExitCode> {
-    match Lock::load(path) {
-        Ok(Some(lock)) => {
-            let (path, count) = (path.display(), lock.packages().len());
-            writeln!(std::io::stderr(), "{path}: a valid lock file of {count} packages")?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(LockFileError::Invalid(findings)) => {
-            writeln!(std::io::stdout(), "{findings}")?;
-            Ok(ExitCode::from(FAILED))
-        }
-        Ok(None) => {
-            let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-            let error = LockFileError::Read { path: path.to_owned(), source: missing };
-            print_error(&error.into());
-            Ok(ExitCode::from(USAGE))
-        }
-        Err(error @ LockFileError::Read { .. }) => {
-            print_error(&error.into());
-            Ok(ExitCode::from(USAGE))
-        }
-    }
 }

@@ -2,28 +2,36 @@
 
 mod args;
 mod bench;
+mod completions;
 mod diff;
+mod doctor;
+mod failure;
 mod hint;
+mod interrupt;
 mod lock;
+mod man;
+mod manual;
+mod output;
 mod progress;
 mod run;
 mod scratch;
 mod selection;
 mod self_check;
 mod size;
+mod style;
+mod validate;
 mod why;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
-use clap::Parser as _;
+use anyhow::{Context as _, Error, Result};
+use clap::{ArgMatches, FromArgMatches as _};
 use debian::progress::Progress;
-use image_config::recipe::{Recipe, RecipeError};
 
-use self::args::{Args, BuildArgs, Command, ImageArgs, InspectArgs, ValidateArgs};
+use self::args::{Args, BuildArgs, Command, ImageArgs, InspectArgs};
+use self::failure::Failure;
 use self::progress::Terminal;
 use crate::build::{self, BuildOptions, Built};
 use crate::formats::Format;
@@ -36,52 +44,57 @@ const USAGE: u8 = 2;
 
 /// Runs the command of this process; every error is printed once, with its causes.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    let result = match args.command {
-        Command::Build(args) => build_command(&args),
-        Command::Run(args) => run::run(&args),
-        Command::Inspect(args) => inspect_command(&args),
-        Command::Lock(args) => lock::run(&args),
-        Command::Validate(args) => validate_command(&args),
-        Command::Bench(args) => bench::run(&args),
-        Command::SelfCheck(args) => self_check::run(&args),
-        Command::Why(args) => Ok(why::run(&args)),
-        Command::Diff(args) => Ok(diff::run(&args)),
-        Command::Size(args) => size::run(&args),
-    };
-    result.unwrap_or_else(|error| {
-        print_error(&error);
-        ExitCode::from(FAILED)
-    })
+    if let Some(when) = style::asked(std::env::args_os().skip(1)) {
+        style::choose(when);
+    }
+    let matches = manual::command().get_matches();
+    let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    interrupt::watch();
+    let result = execute(&args.command);
+    interrupt::give_way();
+    result.unwrap_or_else(|error| failed(&error, wants_json(&matches)))
 }
 
-/// Prints an error, its causes and a hint; a cause whose text the line above ends with already is left out.
-fn print_error(error: &anyhow::Error) {
-    let mut text = format!("error: {error}");
-    let mut shown = error.to_string();
-    for cause in error.chain().skip(1) {
-        let cause = cause.to_string();
-        if !shown.ends_with(&cause) {
-            text.push_str(&format!("\n  caused by: {cause}"));
-        }
-        shown = cause;
+fn execute(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Build(args) => build_command(args),
+        Command::Run(args) => run::run(args),
+        Command::Inspect(args) => inspect_command(args),
+        Command::Lock(args) => lock::run(args),
+        Command::Validate(args) => validate::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::SelfCheck(args) => self_check::run(args),
+        Command::Why(args) => Ok(why::run(args)),
+        Command::Diff(args) => Ok(diff::run(args)),
+        Command::Size(args) => size::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(args),
     }
-    // Errors that know what to do about them say so in their own text.
-    if !text.contains("\nhint: ")
-        && let Some(hint) = hint::of(error)
-    {
-        text.push_str(&format!("\nhint: {hint}"));
+}
+
+fn failed(error: &Error, json: bool) -> ExitCode {
+    // A reader of stdout that has gone has what it wanted.
+    let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    if error.downcast_ref::<std::io::Error>().is_some_and(gone) {
+        return ExitCode::SUCCESS;
     }
-    let _ = writeln!(std::io::stderr(), "{text}");
+    Failure::of(error).report(json);
+    ExitCode::from(FAILED)
+}
+
+/// Whether the command, or one below it, was given `--json`.
+fn wants_json(matches: &ArgMatches) -> bool {
+    let here = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or(false);
+    here || matches.subcommand().is_some_and(|(_, below)| wants_json(below))
 }
 
 fn build_command(args: &BuildArgs) -> Result<ExitCode> {
     let built = build_image(&args.image, &args.formats)?;
-    let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&built)?)?;
+        output::print_json(&built)?;
     } else {
-        writeln!(out, "{}", built.image.display())?;
+        output::print(format_args!("{}\n", built.image.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -105,7 +118,14 @@ fn build_image(args: &ImageArgs, formats: &[Format]) -> Result<Built> {
     for note in &built.notes {
         terminal.say(&format!("note: {note}"));
     }
-    terminal.say(&format!("{}; {:.1} MB fetched", built.summary(), terminal.fetched_bytes() as f64 / 1e6));
+    let fetched = match terminal.fetched_bytes() {
+        0 => "nothing".to_owned(),
+        bytes => format!("{:.1} MB", bytes as f64 / 1e6),
+    };
+    terminal.say(&format!("{}, {fetched} fetched", built.summary()));
+    if let Some(slowest) = built.slowest() {
+        terminal.say(&slowest);
+    }
     Ok(built)
 }
 
@@ -132,38 +152,10 @@ fn out_folder(given: Option<&Path>) -> Result<PathBuf> {
 fn inspect_command(args: &InspectArgs) -> Result<ExitCode> {
     let report = inspect::inspect(&args.image, args.verify)
         .with_context(|| format!("cannot inspect {}", args.image.display()))?;
-    let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
+        output::print_json(&report)?;
     } else {
-        write!(out, "{report}")?;
+        output::print(&report)?;
     }
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
-}
-
-/// 0: valid; 1: errors; 2: the file cannot be read.
-fn validate_command(args: &ValidateArgs) -> Result<ExitCode> {
-    if args.file.extension().is_some_and(|ending| ending == "lock") {
-        return lock::validate(&args.file);
-    }
-    match Recipe::load(&args.file) {
-        Ok(recipe) => {
-            writeln!(
-                std::io::stderr(),
-                "{}: a valid recipe of {} {}",
-                args.file.display(),
-                recipe.name,
-                recipe.version
-            )?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(RecipeError::Invalid(findings)) => {
-            writeln!(std::io::stdout(), "{findings}")?;
-            Ok(ExitCode::from(FAILED))
-        }
-        Err(error @ RecipeError::Read { .. }) => {
-            print_error(&error.into());
-            Ok(ExitCode::from(USAGE))
-        }
-    }
 }

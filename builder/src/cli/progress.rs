@@ -1,6 +1,6 @@
 //! Talk on stderr: bars on a terminal, plain lines elsewhere.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,23 +8,25 @@ use std::time::{Duration, Instant};
 use debian::progress::{Progress, Task, Unit};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::style;
+
 /// Work that is shorter than this gets no plain line.
 const QUIET: Duration = Duration::from_secs(2);
 
 /// Where a command talks to its user.
 #[derive(Debug)]
 pub struct Terminal {
-    /// `None` when stderr is no terminal.
+    /// `None` when stderr is no terminal, or one that only prints.
     bars: Option<MultiProgress>,
     /// Bytes of all tasks that fetch something.
     fetched: Arc<AtomicU64>,
 }
 
 impl Terminal {
-    /// Bars when stderr is a terminal.
+    /// Bars when stderr is a terminal on which the cursor can be moved.
     pub fn new() -> Self {
-        let bars = std::io::stderr()
-            .is_terminal()
+        let moves = std::env::var_os("TERM").is_some_and(|name| name != "dumb");
+        let bars = (moves && std::io::stderr().is_terminal())
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         Self { bars, fetched: Arc::default() }
     }
@@ -37,8 +39,8 @@ impl Terminal {
     /// Prints a line above the bars.
     pub fn say(&self, line: &str) {
         match &self.bars {
-            Some(bars) => bars.suspend(|| drop(writeln!(std::io::stderr(), "{line}"))),
-            None => drop(writeln!(std::io::stderr(), "{line}")),
+            Some(bars) => bars.suspend(|| style::say(line)),
+            None => style::say(line),
         }
     }
 
@@ -55,6 +57,8 @@ impl Progress for Terminal {
         let fetched = if label.starts_with("fetching") { Arc::clone(&self.fetched) } else { Arc::default() };
         let Some(bars) = &self.bars else { return Box::new(Line::new(label, unit, fetched)) };
         let template = match unit {
+            // Work of unknown length.
+            _ if total == 0 => "{msg:28!} {spinner} {elapsed}",
             Unit::Bytes => "{msg:28!} {wide_bar} {bytes:>11} of {total_bytes:<11} {eta:>4}",
             Unit::Items => "{msg:28!} {wide_bar} {pos:>11} of {len:<11} {eta:>4}",
         };
@@ -122,6 +126,6 @@ impl Drop for Line {
             Unit::Bytes => format!(", {:.1} MB", done as f64 / 1e6),
             Unit::Items => String::new(),
         };
-        drop(writeln!(std::io::stderr(), "{}: {:.1} s{amount}", self.label, elapsed.as_secs_f64()));
+        style::say(&format!("{}: {:.1} s{amount}", self.label, elapsed.as_secs_f64()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,7 +11,9 @@ use clap::Args as ClapArgs;
 use image_config::recipe::Recipe;
 use serde::Deserialize;
 
-use super::{USAGE, out_folder, print_error, recipe_path};
+use super::failure::Failure;
+use super::style::say;
+use super::{USAGE, out_folder, recipe_path};
 use crate::build::{self, MANIFEST_SCHEMA, Manifest, inputs_digest};
 use crate::explain::why::Source;
 
@@ -251,27 +253,10 @@ fn read(path: &Path) -> Result<Manifest, SelectionError> {
     serde_json::from_slice(&bytes).map_err(wrong)
 }
 
-fn say(line: &str) {
-    // Nobody to talk to is no reason to fail.
-    let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// Writes an answer to stdout. A reader that has seen enough (`| head`) is no error.
-///
-/// # Errors
-/// Stdout cannot be written.
-pub fn print(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("cannot write the answer"),
-    }
-}
-
 /// For commands whose exit code 1 is an answer: what does not work ends with 2.
-pub fn or_trouble(result: Result<ExitCode>) -> ExitCode {
+pub fn or_trouble(result: Result<ExitCode>, json: bool) -> ExitCode {
     result.unwrap_or_else(|error| {
-        print_error(&error);
+        Failure::of(&error).report(json);
         ExitCode::from(USAGE)
     })
 }

@@ -1,6 +1,5 @@
 //! `ferrite self-check`: the same bytes, whoever builds where.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,7 +8,7 @@ use clap::Args as ClapArgs;
 
 use super::progress::Terminal;
 use super::scratch::Scratch;
-use super::{FAILED, out_folder, recipe_path};
+use super::{FAILED, out_folder, output, recipe_path};
 use crate::selfcheck::{self, SelfCheckOptions};
 
 /// Arguments of `self-check`.
@@ -53,13 +52,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for note in &check.notes {
         terminal.say(&format!("note: {note}"));
     }
-    let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&check)?)?;
+        output::print_json(&check)?;
     } else {
-        for file in &check.files {
-            writeln!(out, "{}  {}", file.sha256, file.name)?;
-        }
+        let lines = check.files.iter().map(|file| format!("{}  {}\n", file.sha256, file.name));
+        output::print(lines.collect::<String>())?;
     }
     match &check.difference {
         None => terminal.say(&format!("identical: {} files", check.files.len())),

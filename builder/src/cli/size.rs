@@ -7,7 +7,8 @@ use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use serde::Serialize;
 
-use super::selection::{Selection, print};
+use super::output;
+use super::selection::Selection;
 use crate::explain::Image;
 use crate::explain::budget::{Usage, usage};
 use crate::explain::size::{By, Limits, Size, Table};
@@ -77,14 +78,14 @@ pub fn run(args: &SizeArgs) -> Result<ExitCode> {
     let budgets: Vec<Usage> = budgets.iter().filter_map(|budget| usage(&image, budget)).collect();
     if args.json {
         let output = Output { size: &size, budgets };
-        print(&format!("{}\n", serde_json::to_string_pretty(&output)?))?;
+        output::print_json(&output)?;
     } else {
         let mut text = Table { size: &size, bars: std::io::stdout().is_terminal() }.to_string();
         if args.path.is_none() && !budgets.is_empty() {
             text.push_str("\nbudgets of the recipe:\n");
             budgets.iter().for_each(|usage| text.push_str(&format!("  {usage}\n")));
         }
-        print(&text)?;
+        output::print(&text)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,8 @@ use clap::Args as ClapArgs;
 use clap::builder::NonEmptyStringValueParser;
 
 use super::FAILED;
-use super::selection::{Selection, or_trouble, print};
+use super::output;
+use super::selection::{Selection, or_trouble};
 use crate::explain::Image;
 use crate::explain::why::{Answer, Detail, Why};
 
@@ -30,7 +31,7 @@ pub struct WhyArgs {
 
 /// Runs the command; the exit code is the answer.
 pub fn run(args: &WhyArgs) -> ExitCode {
-    or_trouble(answer(args))
+    or_trouble(answer(args), args.json)
 }
 
 fn answer(args: &WhyArgs) -> Result<ExitCode> {
@@ -39,9 +40,9 @@ fn answer(args: &WhyArgs) -> Result<ExitCode> {
     let detail = if args.all { Detail::All } else { Detail::Chain };
     let answer = Why::new(&image, selected.source()).answer(&args.query, detail)?;
     if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&answer)?))?;
+        output::print_json(&answer)?;
     } else {
-        print(&answer.to_string())?;
+        output::print(&answer)?;
     }
     Ok(if matches!(answer, Answer::Missing(_)) { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
 }
