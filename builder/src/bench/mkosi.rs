@@ -91,7 +91,7 @@ fn sources(recipe: &Recipe, mirrors: &MirrorSet) -> String {
             components.join(" ")
         )
     };
-    recipe.debian.suites.iter().map(|suite| stanza(&suite.to_string())).collect()
+    recipe.debian.suites.iter().map(|suite| stanza(suite.as_str())).collect()
 }
 
 #[cfg(test)]
