@@ -37,4 +37,5 @@ pub mod slotimage;
 pub mod sparse;
 pub mod sshkey;
 pub mod tree;
+pub mod trees;
 pub mod verity;

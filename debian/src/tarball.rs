@@ -1,16 +1,25 @@
-//! Entries of a package's tar archives: names, links and attributes checked, contents hashed, nothing written.
+//! Entries of tar archives: names, links and attributes checked, contents hashed, nothing written.
 //!
-//! The `tar` crate reads headers and finds their offsets; it is used in raw mode, so that GNU long names and PAX
-//! records are collected here, with limits.
+//! [`entries`] reads the archives of packages, [`tree_entries`] those of anybody else, in which more is allowed. The `tar` crate
+//! knows the fields of headers; the order of blocks is followed here ([`blocks`]), so that GNU long names, PAX records and files with
+//! holes ([`sparse`]) have limits and every piece of data has its offset.
 
+mod blocks;
+mod pax;
+mod sparse;
+
+use std::collections::HashSet;
 use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
-use tar::EntryType;
+use tar::{EntryType, Header};
 
+use self::blocks::Blocks;
+use self::pax::{Pending, pax_records};
+pub use self::sparse::Piece;
 use crate::digest::{Digest, Hasher};
 
-/// An entry of a package's file tree.
+/// An entry of an archive's file tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Path from the root, without a slash or `./` at its start, without empty parts, `.` or `..`. Never empty.
@@ -45,7 +54,7 @@ pub enum EntryKind {
     Directory,
     /// A symbolic link with its target as written.
     Symlink(Vec<u8>),
-    /// Another name of a file of the same package; a path like [`Entry::path`].
+    /// Another name of an earlier entry of the same archive; a path like [`Entry::path`].
     HardLink(Vec<u8>),
     /// A character device.
     CharDevice {
@@ -63,6 +72,22 @@ pub enum EntryKind {
     },
     /// A named pipe.
     Fifo,
+    /// A regular file with holes, which no package has. The last of the kinds, because the cache numbers them.
+    Sparse {
+        /// Bytes, holes included.
+        size: u64,
+        /// The data, in order and without overlaps; all else reads as zeros.
+        pieces: Vec<Piece>,
+    },
+}
+
+/// What an archive may have in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// What Debian's packages have: no holes, hard links to regular files alone.
+    Package,
+    /// Everything that an image can hold.
+    Tree,
 }
 
 /// A tar archive that cannot be used.
@@ -79,8 +104,8 @@ pub enum TarError {
         /// What is wrong with it.
         problem: PathProblem,
     },
-    /// A kind of entry, or a feature, that packages do not have.
-    #[error("entry {path:?} is of a kind that packages do not have: {kind}")]
+    /// A kind of entry, or a feature, that such archives do not have.
+    #[error("entry {path:?} is of a kind that is not supported: {kind}")]
     Kind {
         /// The path, as text.
         path: String,
@@ -96,7 +121,7 @@ pub enum TarError {
         what: &'static str,
     },
     /// The target of a hard link is not a file of the archive.
-    #[error("entry {path:?} is a hard link to {target:?}, which is no earlier file of the package")]
+    #[error("entry {path:?} is a hard link to {target:?}, which is no earlier file of the archive")]
     LinkTarget {
         /// The path, as text.
         path: String,
@@ -156,33 +181,6 @@ fn normal_path(raw: &[u8]) -> Result<Vec<u8>, TarError> {
     Ok(path)
 }
 
-/// What GNU and PAX headers say about the entry that follows them.
-#[derive(Default)]
-struct Pending {
-    name: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    records: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Pending {
-    fn record(&self, key: &str) -> Option<&[u8]> {
-        self.records.iter().rev().find(|(k, _)| k == key.as_bytes()).map(|(_, v)| v.as_slice())
-    }
-
-    /// A numeric record; of a fraction only the whole part.
-    fn number(&self, key: &str) -> Option<u64> {
-        let text = std::str::from_utf8(self.record(key)?).ok()?;
-        text.split('.').next()?.parse().ok()
-    }
-
-    fn xattrs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let attribute = |(key, value): &(Vec<u8>, Vec<u8>)| {
-            Some((key.strip_prefix(b"SCHILY.xattr.")?.to_vec(), value.clone()))
-        };
-        self.records.iter().filter_map(attribute).collect()
-    }
-}
-
 /// Reads the content of a header that describes the next entry.
 fn read_limited(
     entry: &mut impl Read,
@@ -198,21 +196,6 @@ fn read_limited(
     Ok(bytes)
 }
 
-/// Key and value of each `LENGTH KEY=VALUE\n`, the length being that of the whole record (POSIX pax). By length and not
-/// by lines, as `tar` has it: file capabilities are binary and may have a newline in them.
-fn pax_records(mut bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let mut records = Vec::new();
-    while !bytes.is_empty() {
-        let blank = bytes.iter().position(|b| *b == b' ')?;
-        let length: usize = std::str::from_utf8(bytes.get(..blank)?).ok()?.parse().ok()?;
-        let record = bytes.get(blank + 1..length)?.strip_suffix(b"\n")?;
-        let equals = record.iter().position(|b| *b == b'=')?;
-        records.push((record.get(..equals)?.to_vec(), record.get(equals + 1..)?.to_vec()));
-        bytes = bytes.get(length..)?;
-    }
-    Some(records)
-}
-
 fn without_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     if let Some(end) = bytes.iter().position(|b| *b == 0) {
         bytes.truncate(end);
@@ -220,141 +203,202 @@ fn without_nul(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// Reads all entries of an uncompressed tar stream. `content` is called with every regular file and the reader of
+/// Reads all entries of the uncompressed tar stream of a package. `content` is called with every regular file and the reader of
 /// its bytes, after it was decided that the entry is acceptable, and must read it to its end or not at all.
 ///
 /// # Errors
 /// Anything that packages do not have: see [`TarError`].
 pub fn entries(
     stream: impl Read,
-    mut content: impl FnMut(&[u8], u64, &mut dyn Read) -> Result<Digest, TarError>,
+    content: impl FnMut(&[u8], u64, &mut dyn Read) -> Result<Digest, TarError>,
 ) -> Result<Vec<Entry>, TarError> {
-    let mut archive = tar::Archive::new(stream);
+    read(stream, content, Rules::Package)
+}
+
+/// Reads all entries of an uncompressed tar stream that somebody made for an image: files with holes ([`EntryKind::Sparse`], whose bytes
+/// are not hashed) and hard links to links and devices are allowed.
+///
+/// # Errors
+/// Anything that is no file of an image, or would lie outside it: see [`TarError`].
+pub fn tree_entries(stream: impl Read) -> Result<Vec<Entry>, TarError> {
+    read(stream, hash_content, Rules::Tree)
+}
+
+fn read(
+    stream: impl Read,
+    content: impl FnMut(&[u8], u64, &mut dyn Read) -> Result<Digest, TarError>,
+    rules: Rules,
+) -> Result<Vec<Entry>, TarError> {
+    let mut blocks = Blocks::new(stream);
+    let mut reader = EntryReader { content, rules, linkable: HashSet::new() };
     let mut found: Vec<Entry> = Vec::new();
-    let mut files = std::collections::HashSet::new();
     let mut pending = Pending::default();
-    for entry in archive.entries()?.raw(true) {
-        let mut entry = entry?;
-        let size = entry.header().entry_size()?;
-        match entry.header().entry_type() {
+    while let Some(header) = blocks.header()? {
+        let mut describing = |limit, what| {
+            let size = header.entry_size()?;
+            read_limited(&mut blocks.content(size)?, size, limit, what)
+        };
+        match header.entry_type() {
             EntryType::GNULongName => {
-                pending.name =
-                    Some(without_nul(read_limited(&mut entry, size, MAX_NAME_BYTES, "its long name")?));
-                continue;
+                pending.name = Some(without_nul(describing(MAX_NAME_BYTES, "its long name")?));
             }
             EntryType::GNULongLink => {
-                pending.link =
-                    Some(without_nul(read_limited(&mut entry, size, MAX_NAME_BYTES, "its link name")?));
-                continue;
+                pending.link = Some(without_nul(describing(MAX_NAME_BYTES, "its link name")?));
             }
             EntryType::XHeader => {
-                let bytes = read_limited(&mut entry, size, MAX_PAX_BYTES, "its PAX header")?;
+                let bytes = describing(MAX_PAX_BYTES, "its PAX header")?;
                 let malformed = || TarError::Range { path: String::new(), what: "a PAX record" };
                 pending.records.extend(pax_records(&bytes).ok_or_else(malformed)?);
-                continue;
             }
-            EntryType::XGlobalHeader => continue, // comments of archivers; no package relies on one
-            _ => {}
-        }
-        if let Some(entry) = read_entry(&mut entry, std::mem::take(&mut pending), &files, &mut content)? {
-            if matches!(entry.kind, EntryKind::File { .. } | EntryKind::HardLink(_)) {
-                files.insert(entry.path.clone());
-            }
-            found.push(entry);
+            // Comments of archivers; no file relies on one.
+            EntryType::XGlobalHeader => drop(blocks.content(header.entry_size()?)?),
+            _ => found.extend(reader.entry(&header, &std::mem::take(&mut pending), &mut blocks)?),
         }
     }
     Ok(found)
 }
 
-fn read_entry<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
-    pending: Pending,
-    files: &std::collections::HashSet<Vec<u8>>,
-    content: &mut impl FnMut(&[u8], u64, &mut dyn Read) -> Result<Digest, TarError>,
-) -> Result<Option<Entry>, TarError> {
-    let raw_path = match (pending.record("path"), &pending.name) {
-        (Some(path), _) => path.to_vec(),
-        (None, Some(name)) => name.clone(),
-        (None, None) => entry.header().path_bytes().into_owned(),
-    };
-    let path = normal_path(&raw_path)?;
-    let shown = || text(&raw_path);
-    let header = entry.header().clone();
+/// Length of an entry's content in the archive. A PAX record counts when the header's field cannot hold the number (POSIX: 11 octal
+/// digits), and has to agree otherwise: archives that look different to different readers are refused.
+fn stored_bytes(header: &Header, pending: &Pending, path: &[u8]) -> Result<u64, TarError> {
+    const FIELD_LIMIT: u64 = 1 << 33;
     let size = header.entry_size()?;
-    if pending.number("size").is_some_and(|pax| pax != size) {
-        return Err(TarError::Range { path: shown(), what: "its PAX size" });
+    match pending.number("size") {
+        None => Ok(size),
+        Some(pax) if pax == size || pax >= FIELD_LIMIT => Ok(pax),
+        Some(_) => Err(TarError::Range { path: text(path), what: "its PAX size" }),
     }
-    let kind = entry_kind(entry, &header, &pending, files, &raw_path, content)?;
-    if path.is_empty() {
-        // The root folder itself: every package has it, and its owner and mode are the image's business.
-        let problem = PathProblem::Empty;
-        return if kind == EntryKind::Directory {
-            Ok(None)
-        } else {
-            Err(TarError::Path { path: shown(), problem })
-        };
-    }
-    let id = |number: io::Result<u64>, key: &str, what| {
-        let number = pending.number(key).map_or(number, Ok)?;
-        u32::try_from(number).map_err(|_| TarError::Range { path: shown(), what })
-    };
-    Ok(Some(Entry {
-        path,
-        kind,
-        mode: header.mode()? & 0o7777,
-        uid: id(header.uid(), "uid", "its owner")?,
-        gid: id(header.gid(), "gid", "its group")?,
-        mtime: pending.number("mtime").map_or_else(|| header.mtime(), Ok)?,
-        xattrs: pending.xattrs(),
-    }))
 }
 
-fn entry_kind<R: Read>(
-    entry: &mut tar::Entry<'_, R>,
-    header: &tar::Header,
-    pending: &Pending,
-    files: &std::collections::HashSet<Vec<u8>>,
-    raw_path: &[u8],
-    content: &mut impl FnMut(&[u8], u64, &mut dyn Read) -> Result<Digest, TarError>,
-) -> Result<EntryKind, TarError> {
-    let shown = || text(raw_path);
-    let link = || match (pending.record("linkpath"), &pending.link) {
-        (Some(path), _) => path.to_vec(),
-        (None, Some(name)) => name.clone(),
-        (None, None) => header.link_name_bytes().unwrap_or_default().into_owned(),
-    };
-    let device = || {
-        let number = |n: io::Result<Option<u32>>| Ok::<u32, TarError>(n?.unwrap_or(0));
-        Ok::<_, TarError>((number(header.device_major())?, number(header.device_minor())?))
-    };
-    Ok(match header.entry_type() {
-        EntryType::Regular | EntryType::Continuous => {
-            let (offset, size) = (entry.raw_file_position(), header.entry_size()?);
-            let sha256 = content(raw_path, size, entry)?;
-            EntryKind::File { offset, size, sha256 }
+/// Turns headers into entries.
+struct EntryReader<C> {
+    content: C,
+    rules: Rules,
+    /// Paths that hard links may point to.
+    linkable: HashSet<Vec<u8>>,
+}
+
+impl<C: FnMut(&[u8], u64, &mut dyn Read) -> Result<Digest, TarError>> EntryReader<C> {
+    /// The entry of a header; `None` for the root folder.
+    fn entry<R: Read>(
+        &mut self,
+        header: &Header,
+        pending: &Pending,
+        blocks: &mut Blocks<R>,
+    ) -> Result<Option<Entry>, TarError> {
+        // Of a file with holes, the two later PAX forms have an invented name in the usual place.
+        let record = pending.record("GNU.sparse.name").or_else(|| pending.record("path"));
+        let raw_path = match (record, &pending.name) {
+            (Some(path), _) => path.to_vec(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => header.path_bytes().into_owned(),
+        };
+        let path = normal_path(&raw_path)?;
+        let shown = || text(&raw_path);
+        let kind = self.kind(header, pending, &raw_path, blocks)?;
+        if path.is_empty() {
+            // The root folder itself: every package has it, and its owner and mode are the image's business.
+            let problem = PathProblem::Empty;
+            return if kind == EntryKind::Directory {
+                Ok(None)
+            } else {
+                Err(TarError::Path { path: shown(), problem })
+            };
         }
-        EntryType::Directory => EntryKind::Directory,
-        EntryType::Symlink => {
-            let target = link();
-            let problem = if target.is_empty() { Some(PathProblem::Empty) } else { None };
-            let problem = problem.or(target.contains(&0).then_some(PathProblem::Nul));
-            match problem {
-                Some(problem) => return Err(TarError::Path { path: shown(), problem }),
-                None => EntryKind::Symlink(target),
+        let regular = matches!(kind, EntryKind::File { .. } | EntryKind::HardLink(_));
+        if regular || (self.rules == Rules::Tree && kind != EntryKind::Directory) {
+            self.linkable.insert(path.clone());
+        }
+        let id = |number: io::Result<u64>, key: &str, what| {
+            let number = pending.number(key).map_or(number, Ok)?;
+            u32::try_from(number).map_err(|_| TarError::Range { path: shown(), what })
+        };
+        Ok(Some(Entry {
+            path,
+            kind,
+            mode: header.mode()? & 0o7777,
+            uid: id(header.uid(), "uid", "its owner")?,
+            gid: id(header.gid(), "gid", "its group")?,
+            mtime: pending.number("mtime").map_or_else(|| header.mtime(), Ok)?,
+            xattrs: pending.xattrs(),
+        }))
+    }
+
+    fn kind<R: Read>(
+        &mut self,
+        header: &Header,
+        pending: &Pending,
+        raw_path: &[u8],
+        blocks: &mut Blocks<R>,
+    ) -> Result<EntryKind, TarError> {
+        let shown = || text(raw_path);
+        let stored = stored_bytes(header, pending, raw_path)?;
+        let link = || match (pending.record("linkpath"), &pending.link) {
+            (Some(path), _) => path.to_vec(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => header.link_name_bytes().unwrap_or_default().into_owned(),
+        };
+        let device = || {
+            let number = |n: io::Result<Option<u32>>| Ok::<u32, TarError>(n?.unwrap_or(0));
+            Ok::<_, TarError>((number(header.device_major())?, number(header.device_minor())?))
+        };
+        let kind = match header.entry_type() {
+            EntryType::Regular | EntryType::Continuous => {
+                return self.file(pending, raw_path, stored, blocks);
+            }
+            EntryType::GNUSparse if self.rules == Rules::Tree => {
+                let map = sparse::old_gnu(header, &shown(), stored, blocks)?;
+                EntryKind::Sparse { size: map.size, pieces: map.pieces }
+            }
+            EntryType::Directory => EntryKind::Directory,
+            EntryType::Symlink => {
+                let target = link();
+                let problem = if target.is_empty() { Some(PathProblem::Empty) } else { None };
+                let problem = problem.or(target.contains(&0).then_some(PathProblem::Nul));
+                match problem {
+                    Some(problem) => return Err(TarError::Path { path: shown(), problem }),
+                    None => EntryKind::Symlink(target),
+                }
+            }
+            EntryType::Link => {
+                let target = normal_path(&link())?;
+                if !self.linkable.contains(&target) {
+                    return Err(TarError::LinkTarget { path: shown(), target: text(&target) });
+                }
+                EntryKind::HardLink(target)
+            }
+            EntryType::Char => device().map(|(major, minor)| EntryKind::CharDevice { major, minor })?,
+            EntryType::Block => device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
+            EntryType::Fifo => EntryKind::Fifo,
+            other => return Err(TarError::Kind { path: shown(), kind: format!("{other:?}") }),
+        };
+        // Content that such an entry has no use for is passed over.
+        blocks.content(stored)?;
+        Ok(kind)
+    }
+
+    /// A regular file, which PAX records may say has holes.
+    fn file<R: Read>(
+        &mut self,
+        pending: &Pending,
+        raw_path: &[u8],
+        stored: u64,
+        blocks: &mut Blocks<R>,
+    ) -> Result<EntryKind, TarError> {
+        let offset = blocks.position();
+        let mut bytes = blocks.content(stored)?;
+        if pending.records.iter().any(|(key, _)| key.starts_with(b"GNU.sparse.")) {
+            let shown = text(raw_path);
+            if self.rules == Rules::Package {
+                return Err(TarError::Kind { path: shown, kind: "a file with holes".to_owned() });
+            }
+            if let Some(map) = sparse::pax(pending, &shown, stored, offset, &mut bytes)? {
+                return Ok(EntryKind::Sparse { size: map.size, pieces: map.pieces });
             }
         }
-        EntryType::Link => {
-            let target = normal_path(&link())?;
-            if !files.contains(&target) {
-                return Err(TarError::LinkTarget { path: shown(), target: text(&target) });
-            }
-            EntryKind::HardLink(target)
-        }
-        EntryType::Char => device().map(|(major, minor)| EntryKind::CharDevice { major, minor })?,
-        EntryType::Block => device().map(|(major, minor)| EntryKind::BlockDevice { major, minor })?,
-        EntryType::Fifo => EntryKind::Fifo,
-        other => return Err(TarError::Kind { path: shown(), kind: format!("{other:?}") }),
-    })
+        let sha256 = (self.content)(raw_path, stored, &mut bytes)?;
+        Ok(EntryKind::File { offset, size: stored, sha256 })
+    }
 }
 
 /// A `content` callback that only hashes.

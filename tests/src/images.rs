@@ -52,20 +52,32 @@ impl Image {
     /// # Errors
     /// It cannot be built.
     pub fn minimal_with(name: &str, files: &[(&str, &str)]) -> Result<Self> {
+        Self::of_recipe(&Self::minimal_recipe(name, |mut recipe| {
+            recipe.push_str("\nfiles:\n");
+            for (path, content) in files {
+                // JSON is YAML.
+                recipe
+                    .push_str(&format!("  - {}\n", serde_json::json!({ "path": path, "content": content })));
+            }
+            recipe
+        })?)
+    }
+
+    /// The file of a recipe: that of the smallest image under another name, with changes of its text. Its folder is `recipes` in
+    /// [`Image::folder`].
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn minimal_recipe(name: &str, change: impl FnOnce(String) -> String) -> Result<PathBuf> {
         let recipe = fs::read_to_string(guest::source_folder()?.join("recipes/minimal.yaml"))?;
-        let mut text = recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1);
-        text.push_str("\nfiles:\n");
-        for (path, content) in files {
-            // JSON is YAML.
-            text.push_str(&format!("  - {}\n", serde_json::json!({ "path": path, "content": content })));
-        }
+        let text = change(recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1));
         let folder = Self::folder()?.join("recipes");
         fs::create_dir_all(&folder)?;
         let path = folder.join(format!("{name}.yaml"));
         let temporary = folder.join(format!(".{name}.{}", std::process::id()));
         fs::write(&temporary, text)?;
         fs::rename(&temporary, &path)?;
-        Self::of_recipe(&path)
+        Ok(path)
     }
 
     /// The image of a recipe; built unless an earlier test has built it from the same sources.

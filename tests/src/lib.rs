@@ -4,6 +4,7 @@
 
 mod disk;
 mod guest;
+pub mod hard_cases;
 mod http;
 mod images;
 mod tools;

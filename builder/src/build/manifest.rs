@@ -29,7 +29,7 @@ pub struct Manifest {
     pub architecture: String,
     /// Unix seconds: time of the youngest packaged file, or `SOURCE_DATE_EPOCH`.
     pub build_time: u64,
-    /// SHA-256 of the recipe and the files that it takes from its folder.
+    /// SHA-256 of the recipe and the files that it takes from its folder; its trees do not count.
     pub inputs: String,
     /// The release of the kernel.
     pub kernel: String,
@@ -123,6 +123,9 @@ pub struct ManifestFile {
     /// Target of a symbolic link, or the first name of a hard link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The target's bytes in hexadecimal, when `target` alone would not give them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_hex: Option<String>,
 }
 
 impl Manifest {
@@ -140,8 +143,8 @@ pub fn manifest_path(image: &Path) -> PathBuf {
     image.with_extension("manifest.json")
 }
 
-/// SHA-256, in hexadecimal, of what the recipe says and of the files that it takes from this machine. A file that cannot be read
-/// counts as absent here; the build refuses it.
+/// SHA-256, in hexadecimal, of what the recipe says and of the files that it takes from this machine, but not of its trees, which are too
+/// much to read for a question about an image. A file that cannot be read counts as absent here; the build refuses it.
 pub fn inputs_digest(recipe: &Recipe) -> String {
     // The folder is where the recipe lies on this machine, not what the image is made of.
     let said = Recipe { folder: PathBuf::new(), ..recipe.clone() };

@@ -47,6 +47,7 @@ use crate::rootfs::{self, RootfsError};
 use crate::sbom::sbom_path;
 use crate::signing::SigningError;
 use crate::slotimage::SlotError;
+use crate::trees::{Trees, TreesError};
 use crate::verity::VerityError;
 
 /// What to build, and where.
@@ -144,6 +145,9 @@ pub enum BuildError {
     /// Ferrite's own programs.
     #[error(transparent)]
     Guest(#[from] GuestError),
+    /// The recipe's trees.
+    #[error(transparent)]
+    Trees(#[from] TreesError),
     /// The files.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
@@ -241,8 +245,11 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     Record::forget(&options.out, &stem);
     let build_time = source_date_epoch().unwrap_or_else(|| rootfs::youngest(&supply.unpacked));
     let parts = Parts::of(&cache);
-    let files = steps.measure("files", || {
-        rootfs::assemble(&recipe, &supply.unpacked, &programs, &sources.units(), build_time, &parts)
+    let (trees, files) = steps.measure("files", || {
+        let (trees, units) = (Trees::read(&recipe, &options.out)?, sources.units());
+        let packages = &supply.unpacked;
+        let files = rootfs::assemble(&recipe, packages, trees.list(), &programs, &units, build_time, &parts)?;
+        Ok::<_, BuildError>((trees, files))
     })?;
 
     let name = |suffix: &str| options.out.join(format!("{stem}{suffix}"));
@@ -252,6 +259,7 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let slot_file = slot_output.create().map_err(|source| output_error(&slot_output, source))?;
     let (slot, content_at) =
         slot::write_slot(&slot_file, &recipe, &files, &keys.signer, &layout, build_time, &mut steps)?;
+    trees.still_the_same()?;
     let raw = image_output.temporary();
     steps.measure("disk image", || {
         disk::write_disk(raw, &layout, &recipe, &programs, &keys, &slot_file, &slot)

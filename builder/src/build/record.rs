@@ -17,6 +17,7 @@ use crate::guest::{GuestError, Sources};
 use crate::packages::{self, Supply};
 use crate::parts::Key;
 use crate::signing::hex;
+use crate::trees;
 
 /// The record of one image.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -121,7 +122,7 @@ impl Record {
     }
 }
 
-/// Digest of everything but the packages that decides about an image: recipe and the files that it names, keys, Ferrite's programs and
+/// Digest of everything but the packages that decides about an image: recipe and the files and trees that it names, keys, Ferrite's programs and
 /// units, the builder's own code, `SOURCE_DATE_EPOCH`.
 ///
 /// # Errors
@@ -129,6 +130,7 @@ impl Record {
 pub(super) fn inputs(recipe: &Recipe, sources: &Sources) -> Result<[u8; 32], GuestError> {
     let mut key = Key::new("image 1").with(env!("FERRITE_BUILDER_CODE").as_bytes());
     key.add(inputs_digest(recipe).as_bytes());
+    key.add(&trees::signature(recipe));
     key.add(&sources.digest);
     key.add(&sources.units_digest()?);
     key.add(format!("{:?}", source_date_epoch()).as_bytes());

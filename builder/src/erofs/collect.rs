@@ -28,6 +28,30 @@ pub(super) struct Collected<'t> {
     pub xattrs: Pool,
 }
 
+/// Checks everything about one entry that does not depend on others: the names in its path, its type, its owner, its attributes.
+///
+/// # Errors
+/// The same as [`super::Plan::new`] would say, for a path that need not be one of `/usr`.
+pub fn check_entry(path: &[u8], node: &Node) -> Result<(), PlanError> {
+    for name in path.split(|&byte| byte == b'/') {
+        check_name(name, path)?;
+    }
+    check_node(node, path)?;
+    Pool::default().add(&node.xattrs).map_err(|refusal| refused(refusal, path))
+}
+
+fn check_node(node: &Node, path: &[u8]) -> Result<(), PlanError> {
+    check_kind(&node.kind, path)?;
+    if node.meta.mode > 0o7777 {
+        return Err(PlanError::Mode { path: display(path), mode: node.meta.mode });
+    }
+    let (uid, gid) = (node.meta.uid, node.meta.gid);
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err(PlanError::Owner { path: display(path), uid, gid });
+    }
+    Ok(())
+}
+
 struct Open<'t> {
     index: usize,
     path_len: usize,
@@ -76,15 +100,7 @@ pub(super) fn collect(tree: &Tree) -> Result<Collected<'_>, PlanError> {
 
 impl<'t> Collected<'t> {
     fn add(&mut self, node: &'t Node, parent: usize, path: &[u8]) -> Result<usize, PlanError> {
-        check_kind(&node.kind, path)?;
-        if node.meta.mode > 0o7777 {
-            return Err(PlanError::Mode { path: display(path), mode: node.meta.mode });
-        }
-        let (uid, gid) = (node.meta.uid, node.meta.gid);
-        if uid == u32::MAX || gid == u32::MAX {
-            let path = display(path);
-            return Err(PlanError::Owner { path, uid, gid });
-        }
+        check_node(node, path)?;
         self.xattrs.add(&node.xattrs).map_err(|refusal| refused(refusal, path))?;
         let index = self.inodes.len();
         let (nlink, entries) = match &node.kind {

@@ -14,6 +14,7 @@ pub mod reader;
 mod write;
 mod xattr;
 
+pub use collect::check_entry;
 pub use format::{BLOCK_BYTES, Superblock, SuperblockError};
 pub use plan::{Options, Plan, PlanError};
 pub use write::WriteError;

@@ -30,7 +30,7 @@ pub enum Bringer {
     Package(String),
     /// Ferrite itself: its programs and units, and what it makes in place of the packages' scripts.
     Ferrite,
-    /// The recipe: `files:` and `applets:`.
+    /// The recipe: `files:`, `trees:` and `applets:`.
     Recipe,
     /// Nobody by name: folders that only lead to what is below them.
     Nobody,

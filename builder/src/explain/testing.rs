@@ -20,6 +20,7 @@ pub(super) fn file(path: &str, package: Option<&str>, bytes: u64) -> ManifestFil
         sha256: Some(format!("{bytes:064x}")),
         offset: None,
         target: None,
+        target_hex: None,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use image_config::recipe::{Account, Owner};
 use sha2::{Digest, Sha256};
 
 /// First id for accounts that packages ask for without a number; Debian's own fixed ids end at 99.
@@ -266,6 +267,22 @@ impl Accounts {
     pub fn gid(&self, name: &str) -> Result<u32, AccountError> {
         let found = self.groups.get(name).map(|group| group.gid);
         found.ok_or_else(|| AccountError::Unknown { kind: "group", name: name.to_owned() })
+    }
+
+    /// User and group of a file of the recipe by number.
+    ///
+    /// # Errors
+    /// There is no such user or group.
+    pub fn owner(&self, owner: &Owner) -> Result<(u32, u32), AccountError> {
+        let uid = match &owner.user {
+            Account::Id(uid) => *uid,
+            Account::Name(name) => self.uid(name.as_str())?,
+        };
+        let gid = match &owner.group {
+            Account::Id(gid) => *gid,
+            Account::Name(name) => self.gid(name.as_str())?,
+        };
+        Ok((uid, gid))
     }
 
     /// The text of `/etc/passwd`.

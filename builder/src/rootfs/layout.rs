@@ -26,6 +26,14 @@ const FACTORY: &str = "usr/share/factory";
 /// The file of all these instructions.
 const TMPFILES: &str = "usr/lib/tmpfiles.d/ferrite-state.conf";
 
+/// Whether this is a folder of `/var` that every image makes at boot, whoever brings it or not; the path has no leading slash.
+pub fn makes_at_boot(path: &[u8]) -> bool {
+    VAR_FOLDERS
+        .iter()
+        .filter_map(|line| line.split(' ').nth(1)?.strip_prefix('/'))
+        .any(|made| made.as_bytes() == path)
+}
+
 /// The files of `/boot`, taken out of the tree, and the tree of the EROFS.
 #[derive(Debug)]
 pub struct Split {

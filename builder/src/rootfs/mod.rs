@@ -8,6 +8,7 @@ mod kernel;
 mod layout;
 mod pam;
 mod recipe_files;
+mod recipe_trees;
 mod staging;
 mod units;
 
@@ -23,6 +24,7 @@ pub use self::staging::StagingError;
 use crate::guest::GuestPrograms;
 use crate::parts::Parts;
 use crate::tree::Tree;
+use crate::trees::SourceTree;
 
 /// Why the files could not be put together.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +72,7 @@ pub fn youngest(packages: &[Unpacked]) -> u64 {
 pub fn assemble(
     recipe: &Recipe,
     packages: &[Unpacked],
+    trees: &[SourceTree<'_>],
     programs: &GuestPrograms,
     units_folder: &Path,
     build_time: u64,
@@ -85,6 +88,7 @@ pub fn assemble(
     identity::install_programs(&mut staging, &programs.init, units_folder)?;
     effects::apply(&mut staging, &mut accounts)?;
     recipe_files::add_accounts(&mut staging, &mut accounts, recipe).map_err(StagingError::from)?;
+    recipe_trees::add(&mut staging, &accounts, trees)?;
     recipe_files::add_files(&mut staging, &accounts, recipe)?;
     accounts.settle_root_shell(staging.has(b"usr/bin/bash"));
     effects::write_accounts(&mut staging, &accounts)?;

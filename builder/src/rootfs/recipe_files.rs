@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use image_config::recipe::{Account, ExtraFile, FileSource, PrimaryGroup, Recipe};
+use image_config::recipe::{ExtraFile, FileSource, PrimaryGroup, Recipe};
 
 use super::accounts::{AccountError, Accounts, User};
 use super::staging::{Staging, StagingError};
@@ -54,14 +54,7 @@ pub fn add_accounts(
 /// A path is taken and not in `replace`, a source cannot be read, or an owner does not exist.
 pub fn add_files(staging: &mut Staging, accounts: &Accounts, recipe: &Recipe) -> Result<(), StagingError> {
     for file in &recipe.files {
-        let uid = match &file.owner.user {
-            Account::Id(uid) => *uid,
-            Account::Name(name) => accounts.uid(name.as_str())?,
-        };
-        let gid = match &file.owner.group {
-            Account::Id(gid) => *gid,
-            Account::Name(name) => accounts.gid(name.as_str())?,
-        };
+        let (uid, gid) = accounts.owner(&file.owner)?;
         let path = file.path.to_string();
         if path.starts_with("/var/") {
             staging.tmpfiles_line(format!("d {path} {:04o} {uid} {gid} -", file.mode));

@@ -9,7 +9,9 @@ use debian::tarball::EntryKind;
 use debian::unpack::Unpacked;
 
 use super::accounts::AccountError;
-use crate::tree::{ContentError, FileData, Kind, Meta, Node, Origin, Reader, Tree, TreeError, display};
+use crate::erofs::PlanError;
+use crate::tree::{ContentError, Kind, Meta, Node, Origin, Reader, Tree, TreeError, display};
+use crate::trees;
 
 /// Largest file that is read whole: configuration, templates, busybox. Nothing read here comes near it.
 const READ_LIMIT: u64 = 64 << 20;
@@ -49,6 +51,24 @@ pub enum StagingError {
         package: String,
         /// The path.
         path: String,
+    },
+    /// A tree of the recipe brings something where an image has nothing of that kind.
+    #[error("the tree {tree} of the recipe brings {path}: {rule}")]
+    TreePlace {
+        /// The tree's source.
+        tree: String,
+        /// The path in the running system.
+        path: String,
+        /// What to do instead.
+        rule: &'static str,
+    },
+    /// A tree of the recipe brings something beyond the limits of Linux or EROFS.
+    #[error("the tree {tree} of the recipe brings what no image can hold")]
+    TreeEntry {
+        /// The tree's source.
+        tree: String,
+        /// Which path, and the limit.
+        source: PlanError,
     },
     /// A file of the recipe cannot be read from the machine that builds.
     #[error("cannot read {}, the source of {path}", file.display())]
@@ -110,32 +130,11 @@ impl Staging {
             if !self.belongs(&path, &entry.kind, &label)? {
                 continue;
             }
-            let meta = Meta {
-                mode: u16::try_from(entry.mode & 0o7777).unwrap_or(0),
-                uid: entry.uid,
-                gid: entry.gid,
-                mtime: entry.mtime,
-            };
-            let kind = match &entry.kind {
-                EntryKind::Directory => Kind::empty_directory(),
-                EntryKind::File { offset, size, sha256 } => Kind::File(Arc::new(FileData::from_range(
-                    Arc::clone(&data),
-                    *offset,
-                    *size,
-                    Some(sha256.0),
-                ))),
-                EntryKind::Symlink(target) => Kind::Symlink(target.clone()),
-                EntryKind::HardLink(target) => {
-                    self.tree.hard_link(&merged_path(target), &path, origin.clone())?;
-                    continue;
-                }
-                EntryKind::CharDevice { major, minor } => Kind::CharDevice { major: *major, minor: *minor },
-                EntryKind::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
-                EntryKind::Fifo => Kind::Fifo,
-            };
-            let mut node = Node::new(kind, meta, origin.clone());
-            node.xattrs = entry.xattrs.iter().cloned().collect();
-            self.tree.insert(&path, node)?;
+            if let EntryKind::HardLink(target) = &entry.kind {
+                self.tree.hard_link(&merged_path(target), &path, origin.clone())?;
+            } else if let Some(node) = trees::node(entry, &data, &origin) {
+                self.tree.insert(&path, node)?;
+            }
         }
         Ok(())
     }

@@ -50,6 +50,8 @@ pub struct Recipe {
     pub drop: DropRules,
     /// Extra files, in the order written, each path once; the links of `applets` are among them.
     pub files: Vec<ExtraFile>,
+    /// Whole folders and archives to add, in the order written.
+    pub trees: Vec<ExtraTree>,
     /// Users, each name and uid once.
     pub users: Vec<User>,
     /// Groups besides the users' own ones, each name and gid once (users' own gids included).
@@ -70,7 +72,7 @@ pub struct Recipe {
     pub rollback_index: u32,
     /// The least loader version that can boot this image.
     pub minimum_loader: u32,
-    /// Folder that relative paths of the recipe ([`FileSource::Host`], [`Keys`]) start from.
+    /// Folder that relative paths of the recipe ([`FileSource::Host`], [`ExtraTree`], [`Keys`]) start from.
     pub folder: PathBuf,
 }
 
@@ -154,6 +156,19 @@ pub enum FileSource {
     Symlink(String),
     /// An empty folder.
     Directory,
+}
+
+/// A folder or tar archive of the machine that builds, whose files the recipe adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtraTree {
+    /// The folder or archive; relative to [`Recipe::folder`], never leading out of it.
+    pub source: PathBuf,
+    /// The folder of the image that the tree's files go to, in `/usr`, `/etc` or (folders only) `/var`. `None`: the root, so
+    /// that the tree has `usr` and `etc` itself.
+    pub to: Option<ImagePath>,
+    /// Who owns all of it. `None`: root what comes from a folder, whose owners mean nothing in the image; from an archive what
+    /// it says.
+    pub owner: Option<Owner>,
 }
 
 /// Owner and group of an extra file.

@@ -13,6 +13,8 @@ pub enum Named<'a> {
     Provided(&'a str),
     /// A path under `files:`, or the link of one of `applets: names:`.
     File(&'a str),
+    /// The tree with this index, from 0, under `trees:`.
+    Tree(usize),
     /// A path under `replace:`.
     Replaced(&'a str),
     /// The rule with this index, from 0, under `drop:`.
@@ -41,6 +43,7 @@ fn steps(raw: &raw::Recipe, what: Named<'_>) -> Option<Vec<Step>> {
             raw.provides.iter().position(|one| one.split('(').next().map(str::trim) == Some(name)),
         ),
         Named::Replaced(path) => element("replace", of(&raw.replace, path)),
+        Named::Tree(index) => element("trees", (index < raw.trees.len()).then_some(index)),
         Named::DropRule(index) => element("drop", (index < raw.drop.len()).then_some(index)),
         Named::KeptModules => raw.kernel.modules.is_some().then(|| vec![key("kernel"), key("modules")]),
         Named::File(path) => {
@@ -78,6 +81,8 @@ files:
     content: hello
   - content: x
     path: /etc/x
+trees:
+  - source: overlay
 applets:
   program: /usr/bin/busybox
   names: [ls,
@@ -94,7 +99,7 @@ initramfs:
         let line = |what| position(TEXT, what).map(|at| at.line);
         let cases = [
             (Named::Package("curl"), Some(8)),
-            (Named::Package("linux-image-cloud-amd64"), Some(25)),
+            (Named::Package("linux-image-cloud-amd64"), Some(27)),
             (Named::Package("zsh"), None),
             (Named::Provided("systemd"), Some(10)),
             (Named::Replaced("/usr/lib/os-release"), Some(11)),
@@ -102,9 +107,11 @@ initramfs:
             (Named::DropRule(2), None),
             (Named::File("/etc/motd"), Some(16)),
             (Named::File("/etc/x"), Some(19)),
-            (Named::File("/usr/bin/cat"), Some(23)),
+            (Named::Tree(0), Some(21)),
+            (Named::Tree(1), None),
+            (Named::File("/usr/bin/cat"), Some(25)),
             (Named::File("/usr/bin/busybox"), None),
-            (Named::KeptModules, Some(26)),
+            (Named::KeptModules, Some(28)),
         ];
         for (what, want) in cases {
             assert_eq!(line(what), want, "{what:?}");

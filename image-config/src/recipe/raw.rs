@@ -21,6 +21,8 @@ pub(super) struct Recipe {
     pub drop: Vec<String>,
     #[serde(default)]
     pub files: Vec<File>,
+    #[serde(default)]
+    pub trees: Vec<Tree>,
     pub applets: Option<Applets>,
     #[serde(default)]
     pub users: Vec<User>,
@@ -62,6 +64,14 @@ pub(super) struct File {
     pub directory: Option<bool>,
     pub owner: Option<String>,
     pub mode: Option<Mode>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tree {
+    pub source: String,
+    pub to: Option<String>,
+    pub owner: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

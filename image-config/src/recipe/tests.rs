@@ -89,6 +89,17 @@ fn a_recipe_becomes_typed_values_with_defaults() {
 }
 
 #[test]
+fn a_tree_goes_to_the_root_and_keeps_its_owners_unless_it_is_told_otherwise() {
+    let trees = "trees:\n  - source: a/b.tar.zst\n  - {source: c, to: /var/lib/x, owner: \"7:_ssh\"}\n  - {source: d, to: /}\nkernel:";
+    let recipe = parse(&GOOD.replacen("kernel:", trees, 1)).unwrap();
+    let [archive, folder, root] = &recipe.trees[..] else { panic!("{:?}", recipe.trees) };
+    assert_eq!((archive.source.to_str(), &archive.to, &archive.owner), (Some("a/b.tar.zst"), &None, &None));
+    assert_eq!(folder.to.as_ref().map(ImagePath::as_str), Some("/var/lib/x"));
+    assert_eq!(folder.owner.as_ref().unwrap().user, Account::Id(7));
+    assert_eq!(root.to, None);
+}
+
+#[test]
 fn every_broken_rule_is_refused_where_it_stands() {
     let cases: &[(&str, &str, &str)] = &[
         ("name: demo", "name: Demo_1", "r.yaml:1:7: error: `Demo_1` is no product name"),
@@ -130,6 +141,25 @@ fn every_broken_rule_is_refused_where_it_stands() {
         ("symlink: ../usr/x", "symlink: x\n    mode: \"0777\"", "a symbolic link has no mode"),
         ("names: [ls]", "names: [busybox]", "`/usr/bin/busybox` is something else already"),
         ("names: [ls]", "names: [/bin/ls]", "`/bin/ls` is a path"),
+        ("kernel:", "trees: [{to: /usr}]\nkernel:", "the key `source` is missing"),
+        ("kernel:", "trees: [{source: a, form: tar}]\nkernel:", "unknown key `form`"),
+        (
+            "kernel:",
+            "trees:\n  - source: ../a\nkernel:",
+            "r.yaml:29:13: error: `../a` leads out of the recipe's folder",
+        ),
+        ("kernel:", "trees: [{source: ./.}]\nkernel:", "the recipe's own folder"),
+        ("kernel:", "trees: [{source: /a}]\nkernel:", "leads out of the recipe's folder"),
+        ("kernel:", "trees: [{source: a, to: /lib}]\nkernel:", "hint: write `/usr/lib`"),
+        ("kernel:", "trees: [{source: a, to: /usr/etc/x}]\nkernel:", "hint: write `/etc/x`"),
+        ("kernel:", "trees: [{source: a, to: /opt}]\nkernel:", "the image cannot hold `/opt`"),
+        ("kernel:", "trees: [{source: a, to: usr}]\nkernel:", "hint: write `/usr`"),
+        ("kernel:", "trees: [{source: a, owner: root}]\nkernel:", "hint: write `user:group`"),
+        (
+            "kernel:",
+            "trees: [{source: a}, {source: ./a, to: /}]\nkernel:",
+            "`./a` goes to the same place twice",
+        ),
         ("uid: 500", "uid: 0", "hint: 0 is root"),
         ("uid: 500", "uid: 65534", "hint: 65534 is nobody"),
         ("uid: 500", "uid: 500\n    group: x\n    gid: 5", "`gid` and `group` exclude each other"),

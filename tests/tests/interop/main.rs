@@ -13,6 +13,7 @@ mod erofs;
 mod formats;
 mod sbom;
 mod slot;
+mod trees;
 mod versions;
 
 use std::fs::File;

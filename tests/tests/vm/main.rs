@@ -3,6 +3,7 @@
 
 mod direct;
 mod ferrite;
+mod hard_cases;
 mod loader;
 mod power;
 mod state;

@@ -134,7 +134,7 @@ fn files(
     packages: &HashMap<String, &str>,
 ) -> Result<Vec<ManifestFile>, ContentError> {
     let digests = missing_digests(usr)?;
-    let mut first_names: HashMap<*const FileData, String> = HashMap::new();
+    let mut first_names: HashMap<*const FileData, (String, Option<String>)> = HashMap::new();
     let mut content_at = content_at.iter();
     let mut files = Vec::new();
     for (path, node) in usr.walk() {
@@ -146,14 +146,14 @@ fn files(
         }
         if let Some(data) = node.file() {
             let address = Arc::as_ptr(data);
-            if let Some(first) = first_names.get(&address) {
+            if let Some((first, hex)) = first_names.get(&address) {
                 // No inode of its own, and its bytes count once.
                 file.kind = "hardlink".to_owned();
-                file.target = Some(first.clone());
+                (file.target, file.target_hex) = (Some(first.clone()), hex.clone());
                 files.push(file);
                 continue;
             }
-            first_names.insert(address, file.path.clone());
+            first_names.insert(address, (file.path.clone(), file.path_hex.clone()));
             file.bytes = Some(data.len());
             file.sha256 = data.sha256.or_else(|| digests.get(&address).copied()).map(|digest| hex(&digest));
         }
@@ -168,9 +168,10 @@ fn entry(path: &[u8], node: &Node) -> ManifestFile {
     let absolute = [b"/usr".as_slice(), if path.is_empty() { b"" } else { b"/" }, path].concat();
     let shown = display(&absolute);
     let target = match &node.kind {
-        Kind::Symlink(target) => Some(escape(target)),
+        Kind::Symlink(target) => Some((escape(target), target)),
         _ => None,
     };
+    let target_hex = target.as_ref().filter(|(shown, bytes)| shown.as_bytes() != **bytes);
     ManifestFile {
         path_hex: (shown.as_bytes() != absolute).then(|| hex(&absolute)),
         path: shown,
@@ -183,7 +184,8 @@ fn entry(path: &[u8], node: &Node) -> ManifestFile {
         bytes: None,
         sha256: None,
         offset: None,
-        target,
+        target_hex: target_hex.map(|(_, bytes)| hex(bytes)),
+        target: target.map(|(shown, _)| shown),
     }
 }
 
@@ -201,7 +203,7 @@ const fn kind(kind: &Kind) -> &'static str {
 
 /// Who brought it, in one word where it is one of us.
 fn origin(text: &str) -> String {
-    text.strip_prefix("the ").unwrap_or(text).to_owned()
+    if text.starts_with("the recipe") { "recipe" } else { text }.to_owned()
 }
 
 /// SHA-256 of the files that come without one, by the address of their data. Packages' files bring theirs along from unpacking; what
@@ -257,6 +259,7 @@ mod tests {
         add(b"lib/sparse", Kind::File(Arc::new(FileData::sparse(20 * BLOCK as u64, vec![piece]))), "a 1");
         add(b"lib/holes", Kind::File(Arc::new(FileData::sparse(20 * BLOCK as u64, Vec::new()))), "a 1");
         tree.hard_link(b"bin/long", b"aaa/first", Origin::new("b 1:2-3")).unwrap();
+        tree.hard_link(b"lib/caf\xe9\n", b"lib/caf\xea", Origin::new("the recipe's tree x")).unwrap();
         tree
     }
 
@@ -327,8 +330,15 @@ mod tests {
         let (files, _) = listed();
         let odd = find(&files, "/usr/lib/caf\\xe9\\n");
         assert_eq!(odd.path_hex.as_deref(), Some("2f7573722f6c69622f636166e90a"));
-        assert_eq!(find(&files, "/usr/bin/sh").target.as_deref(), Some("./short\\xff"));
-        assert!(files.iter().filter(|file| file.path_hex.is_some()).count() == 1);
+        let link = find(&files, "/usr/bin/sh");
+        assert_eq!(link.target.as_deref(), Some("./short\\xff"));
+        assert_eq!(link.target_hex.as_deref(), Some("2e2f73686f7274ff"));
+        let other = find(&files, "/usr/lib/caf\\xea");
+        assert_eq!(
+            (other.target.as_deref(), other.target_hex.as_deref()),
+            (odd.path.as_str().into(), odd.path_hex.as_deref())
+        );
+        assert!(files.iter().filter(|file| file.path_hex.is_some()).count() == 2);
         assert!(files.windows(2).all(|pair| pair[0].path != pair[1].path));
     }
 }

@@ -1,6 +1,7 @@
 //! Hints for errors of a build.
 
 use std::error::Error;
+use std::io::ErrorKind;
 
 use super::{DEFECT, of_recipe, supply};
 use crate::build::{BuildError, InventoryError};
@@ -14,6 +15,7 @@ use crate::rootfs::{AccountError, KernelError, RootfsError, StagingError};
 use crate::signing::SigningError;
 use crate::slotimage::SlotError;
 use crate::tree::TreeError;
+use crate::trees::TreesError;
 
 const PARTITIONS: &str = "change the sizes in `partitions:`; docs/recipe.md has the limits";
 const DROP: &str = "keep the file out with `drop:`, or leave the package out";
@@ -42,6 +44,7 @@ fn of_build(error: &BuildError) -> Option<String> {
         BuildError::Packages(error) => supply::of_packages(error),
         BuildError::Guest(error) => of_guest(error),
         BuildError::Rootfs(error) => of_rootfs(error),
+        BuildError::Trees(error) => of_trees(error),
         BuildError::Signing(error) => Some(of_key(error)),
         BuildError::Layout(error) => Some(of_layout(error)),
         BuildError::Plan(error) => Some(of_plan(error)),
@@ -132,6 +135,22 @@ fn of_rootfs(error: &RootfsError) -> Option<String> {
     }
 }
 
+fn of_trees(error: &TreesError) -> Option<String> {
+    Some(
+        match error {
+            TreesError::Io { source, .. } if source.kind() == ErrorKind::NotFound => {
+                "paths in `trees: source:` start from the folder of the recipe"
+            }
+            TreesError::Io { .. } => return None,
+            TreesError::Form { .. } => "name a folder, or pack the files: tar -cf NAME.tar -C FOLDER .",
+            TreesError::Socket { .. } => "remove the socket, or make it at boot",
+            TreesError::Archive { .. } => "pack it anew: tar --sparse --xattrs -cf NAME.tar -C FOLDER .",
+            TreesError::Changed => "build again when nothing writes to it any more",
+        }
+        .to_owned(),
+    )
+}
+
 fn of_staging(error: &StagingError) -> Option<String> {
     match error {
         StagingError::Tree(error) => of_tree(error),
@@ -144,6 +163,7 @@ fn of_staging(error: &StagingError) -> Option<String> {
         StagingError::Account(AccountError::Syntax { .. }) | StagingError::NotText { .. } => Some(
             "the package that ships the file is damaged: leave it out, or `replace:` the file".to_owned(),
         ),
+        StagingError::TreeEntry { .. } => Some("take the file out of the tree".to_owned()),
         StagingError::HostFile { .. } => {
             Some("paths in `files: source:` start from the folder of the recipe".to_owned())
         }
@@ -155,7 +175,7 @@ fn of_staging(error: &StagingError) -> Option<String> {
 fn of_tree(error: &TreeError) -> Option<String> {
     Some(match error {
         TreeError::Conflict { path, .. } => format!(
-            "list {path} under `replace:` and the recipe's own file wins (`files:` or `applets:`), keep it out with `drop:`, \
+            "list {path} under `replace:` and the recipe's own file wins (`files:`, `trees:` or `applets:`), keep it out with `drop:`, \
              or leave one of the two out"
         ),
         TreeError::NotADirectory { parent, .. } => {

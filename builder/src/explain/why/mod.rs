@@ -4,7 +4,7 @@ mod missing;
 mod resolve;
 mod text;
 
-use image_config::recipe::{Named, Pattern, Recipe, position};
+use image_config::recipe::{ImagePath, Named, Pattern, Recipe, position};
 use serde::Serialize;
 
 pub use self::missing::{Missing, Reason, similar};
@@ -27,6 +27,19 @@ impl Source<'_> {
     /// `FILE:LINE` of what the recipe says.
     fn place(&self, what: Named<'_>) -> Option<String> {
         position(self.text, what).map(|at| format!("{}:{}", self.file, at.line))
+    }
+
+    /// `FILE:LINE` of what brings a path that the recipe brings: its line, else the tree, when there is one alone that can have it.
+    fn adds(&self, path: &str) -> Option<String> {
+        let goes_to = |to: &Option<ImagePath>| match to {
+            Some(to) => {
+                path.strip_prefix(to.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            None => true,
+        };
+        let mut trees = self.recipe.trees.iter().enumerate().filter(|(_, tree)| goes_to(&tree.to));
+        let only = trees.next().filter(|_| trees.next().is_none());
+        self.place(Named::File(path)).or_else(|| self.place(Named::Tree(only?.0)))
     }
 }
 
@@ -313,7 +326,7 @@ impl<'a> Why<'a> {
         let who = Bringer::of(file);
         let path = paths::running(&file.path);
         let said = |what: Named<'_>| self.source.and_then(|source| source.place(what));
-        let place = if who == Bringer::Recipe { said(Named::File(path)) } else { None };
+        let place = self.source.filter(|_| who == Bringer::Recipe).and_then(|source| source.adds(path));
         let ours = matches!(who, Bringer::Recipe | Bringer::Ferrite);
         let replaces = if ours { said(Named::Replaced(path)) } else { None };
         let (version, chain) = match &who {
@@ -328,7 +341,7 @@ impl<'a> Why<'a> {
     /// A step with the line of the recipe that made its link.
     fn placed(&self, mut step: Step) -> Step {
         if let Step::Symlink { path, who: Bringer::Recipe, place, .. } = &mut step {
-            *place = self.source.and_then(|source| source.place(Named::File(paths::running(path))));
+            *place = self.source.and_then(|source| source.adds(paths::running(path)));
         }
         step
     }

@@ -110,7 +110,7 @@ fn write_path(f: &mut fmt::Formatter<'_>, answer: &PathAnswer) -> fmt::Result {
         Bringer::Package(_) => writeln!(f, "  {}", chain_or_none(chain.as_ref()))?,
         Bringer::Recipe => match place {
             Some(place) => writeln!(f, "  {place} adds it")?,
-            None => writeln!(f, "  `files:` or `applets:` of the recipe add it")?,
+            None => writeln!(f, "  `files:`, `trees:` or `applets:` of the recipe add it")?,
         },
         Bringer::Ferrite => {
             writeln!(

@@ -143,7 +143,7 @@ pub(super) fn applets(check: &mut Check<'_>, raw: Option<&raw::Applets>, files: 
 }
 
 /// A path on the machine that builds: relative, and below the folder that it starts from.
-fn host_path(text: &str) -> Result<PathBuf, NameError> {
+pub(super) fn host_path(text: &str) -> Result<PathBuf, NameError> {
     let path = Path::new(text);
     let plain = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if text.is_empty() || !plain {
@@ -154,7 +154,7 @@ fn host_path(text: &str) -> Result<PathBuf, NameError> {
 }
 
 /// `user:group`, each a name or a number.
-fn owner(text: &str) -> Result<Owner, NameError> {
+pub(super) fn owner(text: &str) -> Result<Owner, NameError> {
     let Some((user, group)) = text.split_once(':') else {
         return Err(NameError::new(format!("owner `{text}` names no group"))
             .hint(format!("write `user:group`, such as `{text}:root`")));

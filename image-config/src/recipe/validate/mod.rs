@@ -3,6 +3,7 @@
 mod accounts;
 mod budgets;
 mod files;
+mod trees;
 
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,7 @@ pub(super) fn recipe(file: &str, text: &str, raw: raw::Recipe, folder: &Path) ->
     let drop = drop_rules(&mut check, &raw.drop);
     let mut files = files::files(&mut check, raw.files);
     files::applets(&mut check, raw.applets.as_ref(), &mut files);
+    let trees = trees::trees(&mut check, &raw.trees);
     let users: Vec<User> =
         raw.users.iter().enumerate().filter_map(|(at, user)| accounts::user(&mut check, at, user)).collect();
     let groups = accounts::groups(&mut check, &raw.groups);
@@ -69,6 +71,7 @@ pub(super) fn recipe(file: &str, text: &str, raw: raw::Recipe, folder: &Path) ->
             replace,
             drop,
             files,
+            trees,
             users,
             groups,
             kernel: kernel?,
