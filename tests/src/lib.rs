@@ -2,6 +2,7 @@
 //!
 //! Everything is made by the first test that needs it and reused by the others, in other processes too.
 
+pub mod budgets;
 mod disk;
 mod guest;
 pub mod hard_cases;

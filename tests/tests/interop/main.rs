@@ -8,6 +8,7 @@
     reason = "a test that fails by panicking is a test that fails"
 )]
 
+mod budgets;
 mod disk;
 mod erofs;
 mod formats;
