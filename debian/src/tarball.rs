@@ -251,7 +251,9 @@ fn read(
                 pending.records.extend(pax_records(&bytes).ok_or_else(malformed)?);
             }
             // Comments of archivers; no file relies on one.
-            EntryType::XGlobalHeader => drop(blocks.content(header.entry_size()?)?),
+            EntryType::XGlobalHeader => {
+                blocks.content(header.entry_size()?)?;
+            }
             _ => found.extend(reader.entry(&header, &std::mem::take(&mut pending), &mut blocks)?),
         }
     }

@@ -60,7 +60,8 @@ pub fn image() -> Result<Image> {
 pub fn recipe() -> Result<PathBuf> {
     // As long as this file is the same, so are the trees: they are written once, since writing them anew would make a new build of it.
     let key = Sha256::digest(include_bytes!("hard_cases.rs"));
-    let name = format!("hard-cases-{:02x}{:02x}{:02x}", key[0], key[1], key[2]);
+    let key: String = key.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("hard-cases-{key}");
     let folder = Image::folder()?.join("recipes");
     let trees = folder.join(&name);
     if !trees.is_dir() {

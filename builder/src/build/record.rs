@@ -159,3 +159,21 @@ pub fn is_current(image: &Path, recipe: &Recipe, recipe_file: &Path) -> Result<b
     }
     Ok(image.exists() && record.has_inputs(&inputs(recipe, &Sources::find()?)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_that_changes_is_another_input() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("overlay")).unwrap();
+        fs::write(folder.path().join("overlay/x"), "1").unwrap();
+        let recipe = trees::tests::recipe(folder.path(), "  - source: overlay\n");
+        let sources = Sources::find().unwrap();
+        let before = inputs(&recipe, &sources).unwrap();
+        assert_eq!(inputs(&recipe, &sources).unwrap(), before);
+        fs::write(folder.path().join("overlay/x"), "2").unwrap();
+        assert_ne!(inputs(&recipe, &sources).unwrap(), before);
+    }
+}

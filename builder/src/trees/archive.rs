@@ -10,7 +10,7 @@ use debian::compression::Compression;
 use debian::tarball::{self, Entry, EntryKind};
 use debian::temporary::Temporary;
 
-use super::{TreesError, io_error};
+use super::{Entries, TreesError, io_error};
 use crate::tree::{Content, FileData, Kind, Meta, Node, Origin, Piece};
 
 /// What is read from an archive at a time.
@@ -25,7 +25,7 @@ pub(super) fn read(
     tree: &str,
     origin: &Origin,
     scratch: &Path,
-) -> Result<(Vec<(Vec<u8>, Node)>, Option<Temporary>), TreesError> {
+) -> Result<(Entries, Option<Temporary>), TreesError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let ending = name.rsplit_once(".tar").and_then(|(_, ending)| Compression::from_suffix(ending));
     let Some(compression) = ending else { return Err(TreesError::Form { path: path.to_owned() }) };
@@ -53,9 +53,9 @@ fn decompress(path: &Path, compression: Compression, to: &Path) -> io::Result<()
     io::copy(&mut decoder, &mut File::create_new(to)?).map(drop)
 }
 
-fn nodes(entries: &[Entry], data: &Arc<Path>, origin: &Origin) -> Vec<(Vec<u8>, Node)> {
+fn nodes(entries: &[Entry], data: &Arc<Path>, origin: &Origin) -> Entries {
     let mut places: HashMap<&[u8], usize> = HashMap::new();
-    let mut nodes: Vec<(Vec<u8>, Node)> = Vec::with_capacity(entries.len());
+    let mut nodes: Entries = Vec::with_capacity(entries.len());
     for entry in entries {
         let node = match &entry.kind {
             // The parser has seen to it that the target is an earlier entry; a name of a file is that file with all it says.

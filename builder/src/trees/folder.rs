@@ -17,22 +17,25 @@ use rustix::fs::{lgetxattr, llistxattr, major, minor};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::{TreesError, bytes, io_error};
+use super::{Entries, TreesError, bytes, io_error};
 use crate::sparse::{chunks_of, data_ranges, is_zero};
 use crate::tree::{Content, FileData, Kind, Meta, Node, Origin, Piece, Xattrs};
 
 /// Zeros become a hole in runs of this many bytes: large enough that the table of a file's chunks stays small (4 bytes each), small
 /// enough that holes are worth having.
-const HOLE_BYTES: u64 = 64 << 10;
-static ZEROS: [u8; HOLE_BYTES as usize] = [0; HOLE_BYTES as usize];
+const HOLE_BYTES: u64 = ZEROS.len() as u64;
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 /// Longest list of names and longest value of extended attributes (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX` of Linux).
 const XATTR_BYTES: usize = 65_536;
+
+/// What the system says of files, by their paths from the root of a tree.
+pub(super) type Listing = Vec<(Vec<u8>, Metadata)>;
 
 /// Everything below `root`, by its path from there, in byte order of paths' components; folders before what is in them.
 ///
 /// # Errors
 /// The system's, with the file.
-pub(super) fn list(root: &Path) -> Result<Vec<(Vec<u8>, Metadata)>, (PathBuf, io::Error)> {
+pub(super) fn list(root: &Path) -> Result<Listing, (PathBuf, io::Error)> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -59,7 +62,7 @@ const fn is_slash(byte: &u8) -> bool {
 ///
 /// # Errors
 /// A file cannot be read, or is a socket.
-pub(super) fn read(root: &Path, tree: &str, origin: &Origin) -> Result<Vec<(Vec<u8>, Node)>, TreesError> {
+pub(super) fn read(root: &Path, tree: &str, origin: &Origin) -> Result<Entries, TreesError> {
     let listed = list(root).map_err(|(path, error)| io_error("read", &path, tree)(error))?;
     let place = |name: &[u8]| root.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(name));
     // Names of one inode share its data, which is how the tree knows hard links.
@@ -139,7 +142,7 @@ fn scan(path: &Path) -> io::Result<FileData> {
     }
     hash_zeros(&mut hasher, len - hashed);
     let sha256 = Some(hasher.finalize().into());
-    if len < HOLE_BYTES || runs == [0..len] {
+    if len < HOLE_BYTES || runs.first() == Some(&(0..len)) {
         return Ok(FileData::from_range(whole, 0, len, sha256));
     }
     let piece = |run: Range<u64>| {

@@ -63,14 +63,17 @@ pub enum TreesError {
     Changed,
 }
 
+/// Nodes by their paths from the root of a tree, without a slash at the start, parents first. A folder's node has no entries: what is in it
+/// follows with paths of its own.
+pub type Entries = Vec<(Vec<u8>, Node)>;
+
 /// A tree that was read.
 #[derive(Debug)]
 pub struct SourceTree<'r> {
     /// What the recipe says of it.
     pub spec: &'r ExtraTree,
-    /// Paths from the tree's root, without a slash at the start, in an order in which hard links come after what they link to.
-    /// Nodes of a folder have owner and time 0, which are the image's to decide.
-    pub entries: Vec<(Vec<u8>, Node)>,
+    /// What is in it. Nodes of a folder of this machine have owner and time 0, which are the image's to decide.
+    pub entries: Entries,
     /// Whether owners and times are those of an archive.
     pub is_archive: bool,
 }

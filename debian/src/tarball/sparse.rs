@@ -181,11 +181,13 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 /// The next line of a map in the content: a decimal number. Counts the bytes that it reads.
 fn map_number(content: &mut dyn Read, read: &mut u64) -> Option<u64> {
     let mut line = Vec::new();
-    for byte in (&mut *content).take(MAX_LINE_BYTES).bytes() {
+    let mut byte = [0];
+    for _ in 0..MAX_LINE_BYTES {
+        content.read_exact(&mut byte).ok()?;
         *read += 1;
-        match byte.ok()? {
-            b'\n' => return decimal(&line),
-            digit => line.push(digit),
+        match byte {
+            [b'\n'] => return decimal(&line),
+            [digit] => line.push(digit),
         }
     }
     None

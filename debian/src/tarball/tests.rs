@@ -135,9 +135,9 @@ fn keep(_: &mut tar::Header) {}
 /// What a file with holes reads as.
 fn expand(archive: &[u8], kind: &EntryKind) -> Vec<u8> {
     let EntryKind::Sparse { size, pieces } = kind else { panic!("{kind:?}") };
-    let mut out = vec![0; *size as usize];
+    let mut out = vec![0; usize::try_from(*size).unwrap()];
     for Piece { at, len, offset } in pieces {
-        let (at, len, offset) = (*at as usize, *len as usize, *offset as usize);
+        let [at, len, offset] = [*at, *len, *offset].map(|number| usize::try_from(number).unwrap());
         out[at..at + len].copy_from_slice(&archive[offset..offset + len]);
     }
     out
@@ -221,7 +221,7 @@ fn sparse_archives(data: &[u8; 1024 + 8]) -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn files_with_holes_are_read_in_every_form_and_packages_have_none() {
-    let data: [u8; 1032] = std::array::from_fn(|at| (at % 251) as u8 + 1);
+    let data: [u8; 1032] = std::array::from_fn(|at| u8::try_from(at % 251).unwrap() + 1);
     let mut want = vec![0; 9000];
     want[512..1536].copy_from_slice(&data[..1024]);
     want[8992..].copy_from_slice(&data[1024..]);

@@ -85,8 +85,8 @@ fn holes(guest: &mut Guest) -> Result<()> {
             let found = guest.check(&command)?;
             let found: String =
                 found.split_whitespace().map(|word| if word == "\\0" { "0" } else { word }).collect();
-            let before = "0".repeat((at - start) as usize);
-            let rest = (SPARSE_BYTES - start).min(24) as usize;
+            let before = "0".repeat(usize::try_from(at - start)?);
+            let rest = usize::try_from((SPARSE_BYTES - start).min(24))?;
             let want = format!("{:0<rest$}", format!("{before}{text}"));
             assert_eq!(found, want, "{place} at {at}");
         }

@@ -282,6 +282,8 @@ mod tests {
     fn an_error_below_others_that_leave_no_trace_is_found() {
         let tree = TreeError::NotFound { path: "/x".to_owned() };
         assert_eq!(of(&BuildError::Rootfs(RootfsError::Staging(StagingError::Tree(tree)))), None);
+        let changed = of(&BuildError::Trees(TreesError::Changed)).unwrap();
+        assert!(changed.contains("build again"), "{changed}");
         let taken = LayoutError::TooLarge;
         assert!(of(&BuildError::Layout(taken)).unwrap().contains("partitions:"));
         let unit = RootfsError::NoUnit { unit: "x.service".to_owned() };
