@@ -17,6 +17,8 @@ pub(super) const UNIT: &[&str] = &[
     "PropagatesStopTo",
     "RebootArgument",
     "ReloadPropagatedFrom",
+    "RequiresOverridable",
+    "RequisiteOverridable",
     "SourcePath",
     "StopPropagatedFrom",
     "SuccessActionExitStatus",
@@ -199,3 +201,32 @@ pub(super) const SERVICE: &[&str] = &[
     "UtmpMode",
     "WatchdogSignal",
 ];
+
+/// More of systemd.exec(5) and systemd.resource-control(5): names of old that systemd still takes, and limits that hold
+/// only until boot or shutdown is over.
+pub(super) const OLD_OR_STARTUP: &[&str] = &[
+    "BlockIOAccounting",
+    "BlockIODeviceWeight",
+    "BlockIOReadBandwidth",
+    "BlockIOWeight",
+    "BlockIOWriteBandwidth",
+    "DefaultStartupMemoryLow",
+    "InaccessibleDirectories",
+    "ReadOnlyDirectories",
+    "ReadWriteDirectories",
+    "StartupAllowedCPUs",
+    "StartupAllowedMemoryNodes",
+    "StartupBlockIOWeight",
+    "StartupCPUShares",
+    "StartupMemoryHigh",
+    "StartupMemoryLow",
+    "StartupMemoryMax",
+    "StartupMemorySwapMax",
+    "StartupMemoryZSwapMax",
+    "TimeoutCleanSec",
+];
+
+/// Of `[Scope]` beside those of systemd.kill(5) and systemd.resource-control(5). Scopes are made by programs, not by
+/// files, and this system has none.
+pub(super) const SCOPE: &[&str] =
+    &["OOMPolicy", "RuntimeMaxSec", "RuntimeRandomizedExtraSec", "TimeoutStopSec"];
