@@ -14,6 +14,7 @@
 //! Deliberately absent: finding files in the unit folders, evaluating conditions, substituting the environment's
 //! variables at parse time ([`ExecCommand::arguments`] does that when a process starts).
 
+pub mod calendar;
 mod common;
 mod directives;
 mod environment;
@@ -34,6 +35,7 @@ mod socket_address;
 mod specifier;
 mod swap;
 pub mod syntax;
+pub mod time;
 mod timer;
 pub mod value;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::calendar::Calendar;
 use super::name::{UnitName, UnitType};
 use super::reader::{Directive, Ignored, Section};
 use super::setting::Setting;
@@ -44,6 +45,8 @@ pub enum TimerTrigger {
         /// So long.
         span: Duration,
     },
+    /// `OnCalendar=`.
+    Calendar(Box<Calendar>),
 }
 
 /// What a monotonic timer counts from.
@@ -108,6 +111,7 @@ impl Section for Timer {
         ("OnStartupSec", |timer, it| it.monotonic(&mut timer.triggers, TimerBase::Startup)),
         ("OnUnitActiveSec", |timer, it| it.monotonic(&mut timer.triggers, TimerBase::UnitActive)),
         ("OnUnitInactiveSec", |timer, it| it.monotonic(&mut timer.triggers, TimerBase::UnitInactive)),
+        ("OnCalendar", |timer, it| it.calendar(&mut timer.triggers)),
         ("OnClockChange", |timer, it| it.plain(&mut timer.on_clock_change, boolean)),
         ("OnTimezoneChange", |timer, it| it.plain(&mut timer.on_timezone_change, boolean)),
         ("Unit", |timer, it| it.triggered_unit(&mut timer.written_unit)),
@@ -119,8 +123,6 @@ impl Section for Timer {
         ("RemainAfterElapse", |timer, it| it.plain(&mut timer.remain_after_elapse, boolean)),
         ("DeferReactivation", |timer, it| it.plain(&mut timer.defer_reactivation, boolean)),
     ];
-
-    const KNOWN: &'static [&'static str] = &["OnCalendar"];
 
     /// systemd's `timer_verify`.
     fn problem(&self, _own: &UnitName) -> Option<&'static str> {
@@ -145,6 +147,17 @@ impl Setting<'_> {
             TimeSpan::Finite(span) => slot.push(TimerTrigger::Monotonic { base, span }),
             TimeSpan::Infinity => return Err(self.ignored(&"a timer without end never elapses")),
         }
+        Ok(())
+    }
+
+    /// `OnCalendar=`; empty resets all triggers.
+    fn calendar(&self, slot: &mut Vec<TimerTrigger>) -> Result<(), Ignored> {
+        if self.value.is_empty() {
+            slot.clear();
+            return Ok(());
+        }
+        let calendar = Calendar::parse(&self.expand(self.value)?).map_err(|error| self.ignored(&error))?;
+        slot.push(TimerTrigger::Calendar(Box::new(calendar)));
         Ok(())
     }
 }
