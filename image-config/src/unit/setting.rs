@@ -390,7 +390,7 @@ impl Setting<'_> {
     }
 
     /// `Exec...=`: one command, or several with `;` between them; empty resets.
-    pub fn commands(&self, slot: &mut Vec<ExecCommand>) -> Result<(), Ignored> {
+    pub fn commands(&mut self, slot: &mut Vec<ExecCommand>) -> Result<(), Ignored> {
         if self.value.is_empty() {
             slot.clear();
             return Ok(());
@@ -406,13 +406,26 @@ impl Setting<'_> {
         Ok(())
     }
 
-    fn command(&self, words: &mut Words<'_>) -> Result<ExecCommand, Ignored> {
-        let mut next = |what: &str| match words.next() {
-            Some(Ok(word)) => Ok(word),
-            Some(Err(error)) => Err(self.ignored(&error)),
-            None => Err(self.ignored(&format!("{what} is missing"))),
+    /// The next word of a command line. One with an unknown escape keeps its backslashes, as with systemd.
+    fn command_word(&mut self, words: &mut Words<'_>) -> Result<Option<String>, Ignored> {
+        let mut retry = words.clone();
+        let error = match words.next().transpose() {
+            Ok(word) => return Ok(word),
+            Err(error) => error,
         };
-        let first = next("the program")?;
+        match retry.next_undecoded() {
+            Some(Ok(word)) => {
+                self.warn(format!("`{}=`: {error}; `{word}` is taken as it stands", self.key));
+                *words = retry;
+                Ok(Some(word))
+            }
+            _ => Err(self.ignored(&error)),
+        }
+    }
+
+    fn command(&mut self, words: &mut Words<'_>) -> Result<ExecCommand, Ignored> {
+        let missing = |key: &str, what: &str| format!("`{key}=` is ignored: {what} is missing");
+        let first = self.command_word(words)?.ok_or_else(|| missing(self.key, "the program"))?;
         let mut command = ExecCommand::default();
         let program = self.expand(prefixes(&first, &mut command))?;
         if program.is_empty() || program.ends_with('/') {
@@ -426,7 +439,9 @@ impl Setting<'_> {
             program
         };
         if command.argv0.is_some() {
-            command.argv0 = Some(self.expand(&next("the name that `@` asks for")?)?);
+            let name = self.command_word(words)?;
+            let name = name.ok_or_else(|| missing(self.key, "the name that `@` asks for"))?;
+            command.argv0 = Some(self.expand(&name)?);
         }
         loop {
             // A lone `;` ends the command, `\;` is an argument: both only outside quotes.
@@ -437,9 +452,8 @@ impl Setting<'_> {
                 command.raw_arguments.push(";".to_owned());
                 continue;
             }
-            match words.next() {
-                Some(Ok(word)) => command.raw_arguments.push(self.expand(&word)?),
-                Some(Err(error)) => return Err(self.ignored(&error)),
+            match self.command_word(words)? {
+                Some(word) => command.raw_arguments.push(self.expand(&word)?),
                 None => return Ok(command),
             }
         }

@@ -119,7 +119,7 @@ fn broken_command_lines_are_ignored_with_a_warning() {
         ("/bin/", "names no program"),
         ("@/bin/sh", "the name that `@` asks for is missing"),
         ("/bin/sh \"open", "a quote is not closed"),
-        ("/bin/sh \\q", "a backslash begins no known escape"),
+        ("/bin/sh \"a\\q", "a backslash begins no known escape"),
         ("-", "names no program"),
     ] {
         let (service, warnings) = service(&format!("ExecStartPre={value}"));
@@ -127,6 +127,17 @@ fn broken_command_lines_are_ignored_with_a_warning() {
         assert!(warnings[0].starts_with("f:3: `ExecStartPre=` is ignored"), "{warnings:?}");
         assert!(warnings[0].contains(problem), "{warnings:?}");
     }
+}
+
+#[test]
+fn a_word_with_an_unknown_escape_is_taken_as_it_stands() {
+    let (service, warnings) = service(r#"ExecStartPre=/bin/grep "a\.b" \d c\x41"#);
+    assert_eq!(service.exec_start_pre[0].raw_arguments, [r"a\.b", r"\d", "cA"]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("f:3: `ExecStartPre=`: a backslash begins no known escape"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
