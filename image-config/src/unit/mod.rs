@@ -29,7 +29,7 @@ mod specifier;
 pub mod syntax;
 pub mod value;
 
-pub use self::common::{Common, Condition, ConditionKind, Install, StartLimitAction};
+pub use self::common::{Common, Condition, ConditionKind, Install, JobMode, StartLimitAction};
 pub use self::environment::{Lookup, expand_variables, parse_environment_file};
 pub use self::exec::{
     DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit,
@@ -41,7 +41,8 @@ pub use self::name::{
     LONGEST_NAME, UnitName, UnitNameError, UnitType, escape, escape_path, unescape, unescape_path,
 };
 pub use self::service::{
-    ExecCommand, ExitStatusSet, KillContext, KillMode, NotifyAccess, Restart, Service, ServiceType,
+    ExecCommand, ExitStatusSet, ExitType, KillContext, KillMode, NotifyAccess, OomPolicy, Restart,
+    RestartMode, Service, ServiceType, TimeoutFailureMode,
 };
 pub use self::signal::Signal;
 pub use self::specifier::{SpecifierError, System, expand_specifiers};
