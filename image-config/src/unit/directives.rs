@@ -1,27 +1,19 @@
-//! Which keys are understood, and into which field each goes. A key more is a line more in one of the tables.
+//! Which keys are understood, and into which field each goes. A key more is a line more in one of the tables. The
+//! sections of socket, timer and other units have theirs beside their types.
 
-use super::common::{Common, ConditionKind, Install, JobMode, StartLimitAction};
+use super::common::{Common, Install, JobMode, StartLimitAction};
 use super::exec::{DirectoryPreserve, ExecContext, Resource};
-use super::file::{Unit, UnitFile, UnitKind, Warning};
-use super::known;
-use super::name::{UnitName, UnitType};
+use super::name::UnitName;
+use super::reader::{Directive, Section};
 use super::service::{
     ExitType, KillContext, KillMode, NotifyAccess, OomPolicy, Restart, RestartMode, Service, ServiceType,
     TimeoutFailureMode,
 };
-use super::setting::{Ignored, LimitUnit, Setting};
-use super::specifier::System;
+use super::setting::LimitUnit;
 use super::value::{self, TimeSpan, boolean};
-use crate::diagnostic::did_you_mean;
-
-/// How a value reaches `T`.
-type Assign<T> = fn(&mut T, &mut Setting<'_>) -> Result<(), Ignored>;
-
-/// A key and how its value reaches `T`.
-type Directive<T> = (&'static str, Assign<T>);
 
 /// `[Unit]`; `Condition...=` and `Assert...=` are apart.
-const COMMON: &[Directive<Common>] = &[
+pub(super) const COMMON: &[Directive<Common>] = &[
     ("Description", |unit, it| it.text(&mut unit.description)),
     ("Documentation", |unit, it| it.list(&mut unit.documentation, |_| true)),
     ("Requires", |unit, it| it.units(&mut unit.requires)),
@@ -70,10 +62,10 @@ const COMMON: &[Directive<Common>] = &[
 ];
 
 /// Keys of `[Unit]` that systemd still takes in `[Service]`, where they once lived.
-const MOVED_TO_UNIT: &[&str] =
+pub(super) const MOVED_TO_UNIT: &[&str] =
     &["StartLimitInterval", "StartLimitBurst", "StartLimitAction", "FailureAction"];
 
-const INSTALL: &[Directive<Install>] = &[
+pub(super) const INSTALL: &[Directive<Install>] = &[
     ("WantedBy", |install, it| it.install_units(&mut install.wanted_by)),
     ("RequiredBy", |install, it| it.install_units(&mut install.required_by)),
     ("UpheldBy", |install, it| it.install_units(&mut install.upheld_by)),
@@ -142,7 +134,7 @@ const SERVICE: &[Directive<Service>] = &[
     ("PermissionsStartOnly", |service, it| it.plain(&mut service.permissions_start_only, boolean)),
 ];
 
-const EXEC: &[Directive<ExecContext>] = &[
+pub(super) const EXEC: &[Directive<ExecContext>] = &[
     ("Environment", |exec, it| it.environment(&mut exec.environment)),
     ("EnvironmentFile", |exec, it| it.environment_file(&mut exec.environment_files)),
     ("PassEnvironment", |exec, it| it.list(&mut exec.pass_environment, super::environment::is_variable_name)),
@@ -199,7 +191,7 @@ const EXEC: &[Directive<ExecContext>] = &[
     ("SyslogIdentifier", |exec, it| it.optional_text(&mut exec.syslog_identifier)),
 ];
 
-const KILL: &[Directive<KillContext>] = &[
+pub(super) const KILL: &[Directive<KillContext>] = &[
     ("KillMode", |kill, it| it.choice(&mut kill.mode, KILL_MODES)),
     ("KillSignal", |kill, it| it.signal(&mut kill.signal)),
     ("RestartKillSignal", |kill, it| {
@@ -302,153 +294,18 @@ fn is_absolute(text: &str) -> bool {
     value::absolute_path(text).is_ok()
 }
 
-/// Reads all assignments of a unit into their fields.
-pub(super) fn apply(file: &UnitFile, system: &System) -> (Unit, Vec<Warning>) {
-    let mut reader = Reader {
-        name: file.name(),
-        common: Common::default(),
-        install: Install::default(),
-        service: (file.name().kind() == UnitType::Service).then(Box::<Service>::default),
-    };
-    let fragment = file.paths().first().map_or("", String::as_str);
-    let mut warnings = Vec::new();
-    let mut told: Vec<(usize, &str)> = Vec::new();
-    for assignment in file.assignments() {
-        let place = (file.paths().get(assignment.file).map_or("", String::as_str), assignment.line);
-        if !reader.has_section(&assignment.section) {
-            let section = assignment.section.as_str();
-            // One warning a section, not one a line; sections of other programs are their own business.
-            if !section.starts_with("X-") && !told.contains(&(assignment.file, section)) {
-                told.push((assignment.file, section));
-                let message = format!("unknown section [{section}]");
-                warnings.push(Warning { path: place.0.to_owned(), line: place.1, message });
-            }
-            continue;
-        }
-        let mut setting = Setting {
-            key: &assignment.key,
-            value: &assignment.value,
-            unit: file.name(),
-            fragment,
-            system,
-            place,
-            warnings: &mut warnings,
-        };
-        if let Err(message) = reader.assign(&assignment.section, &mut setting) {
-            setting.warn(message);
-        }
-    }
-    let kind = match (file.name().kind(), reader.service) {
-        (_, Some(service)) => UnitKind::Service(service),
-        (UnitType::Target, None) => UnitKind::Target,
-        (other, None) => UnitKind::Other(other),
-    };
-    if let UnitKind::Service(service) = &kind
-        && let Some(problem) = service.problem()
-    {
-        warnings.push(Warning { path: fragment.to_owned(), line: 0, message: problem.to_owned() });
-    }
-    let paths = file.paths().to_vec();
-    let unit =
-        Unit { name: file.name().clone(), paths, common: reader.common, install: reader.install, kind };
-    (unit, warnings)
-}
+impl Section for Service {
+    const OWN: &'static [Directive<Self>] = SERVICE;
 
-struct Reader<'a> {
-    name: &'a UnitName,
-    common: Common,
-    install: Install,
-    service: Option<Box<Service>>,
-}
-
-impl Reader<'_> {
-    fn has_section(&self, section: &str) -> bool {
-        matches!(section, "Unit" | "Install") || self.own_section().is_some_and(|own| own == section)
+    fn exec(&mut self) -> Option<&mut ExecContext> {
+        Some(&mut self.exec)
     }
 
-    /// The section that this type of unit has to itself.
-    fn own_section(&self) -> Option<&'static str> {
-        match self.name.kind() {
-            UnitType::Service => Some("Service"),
-            UnitType::Socket => Some("Socket"),
-            UnitType::Timer => Some("Timer"),
-            UnitType::Path => Some("Path"),
-            UnitType::Mount => Some("Mount"),
-            UnitType::Automount => Some("Automount"),
-            UnitType::Swap => Some("Swap"),
-            UnitType::Slice => Some("Slice"),
-            UnitType::Scope => Some("Scope"),
-            UnitType::Target | UnitType::Device => None,
-        }
+    fn kill(&mut self) -> Option<&mut KillContext> {
+        Some(&mut self.kill)
     }
 
-    fn assign(&mut self, section: &str, setting: &mut Setting<'_>) -> Result<(), Ignored> {
-        let key = setting.key;
-        if key.starts_with("X-") {
-            return Ok(());
-        }
-        match (section, &mut self.service) {
-            ("Unit", _) => {
-                if let Some(kind) = key.strip_prefix("Condition").and_then(ConditionKind::from_name) {
-                    return setting.condition(&mut self.common.conditions, kind);
-                }
-                if let Some(kind) = key.strip_prefix("Assert").and_then(ConditionKind::from_name) {
-                    return setting.condition(&mut self.common.asserts, kind);
-                }
-                find(COMMON, key).map_or_else(
-                    || Err(unknown(section, key, names(COMMON).collect(), known::UNIT)),
-                    |assign| assign(&mut self.common, setting),
-                )
-            }
-            ("Install", _) => find(INSTALL, key).map_or_else(
-                || Err(unknown(section, key, names(INSTALL).collect(), &[])),
-                |assign| assign(&mut self.install, setting),
-            ),
-            ("Service", Some(service)) => {
-                if MOVED_TO_UNIT.contains(&key)
-                    && let Some(assign) = find(COMMON, key)
-                {
-                    return assign(&mut self.common, setting);
-                }
-                if let Some(assign) = find(SERVICE, key) {
-                    return assign(service, setting);
-                }
-                if let Some(assign) = find(EXEC, key) {
-                    return assign(&mut service.exec, setting);
-                }
-                if let Some(assign) = find(KILL, key) {
-                    return assign(&mut service.kill, setting);
-                }
-                let understood = names(SERVICE).chain(names(EXEC)).chain(names(KILL)).collect();
-                Err(unknown(section, key, understood, known::SERVICE))
-            }
-            // The own section of a type that is not understood yet: whoever loads the unit says so once.
-            _ => Ok(()),
-        }
+    fn problem(&self, _own: &UnitName) -> Option<&'static str> {
+        Service::problem(self)
     }
-}
-
-fn find<T>(table: &[Directive<T>], key: &str) -> Option<Assign<T>> {
-    table.iter().find(|(name, _)| *name == key).map(|(_, assign)| *assign)
-}
-
-fn names<T>(table: &'static [Directive<T>]) -> impl Iterator<Item = &'static str> {
-    table.iter().map(|(name, _)| *name)
-}
-
-/// The message about a key that is in no table: systemd's but not ours, or nobody's.
-fn unknown(section: &str, key: &str, understood: Vec<&'static str>, known: &[&'static str]) -> Ignored {
-    if known.contains(&key) {
-        return format!("`{key}=` is not supported and has no effect");
-    }
-    match did_you_mean(key, understood.into_iter().chain(known.iter().copied())) {
-        Some(near) => format!("unknown key `{key}=` in [{section}]: did you mean `{near}=`?"),
-        None => format!("unknown key `{key}=` in [{section}]"),
-    }
-}
-
-/// Every key that is understood, for tests that try them all.
-#[cfg(test)]
-pub(super) fn understood() -> impl Iterator<Item = &'static str> {
-    names(COMMON).chain(names(INSTALL)).chain(names(SERVICE)).chain(names(EXEC)).chain(names(KILL))
 }

@@ -7,6 +7,8 @@ pub(super) const UNIT: &[&str] = &[
     "JoinsNamespaceOf",
     "FailureActionExitStatus",
     "RebootArgument",
+    "RequiresOverridable",
+    "RequisiteOverridable",
     "SourcePath",
     "SuccessActionExitStatus",
     "SurviveFinalKillSignal",
@@ -177,3 +179,32 @@ pub(super) const SERVICE: &[&str] = &[
     "UtmpIdentifier",
     "UtmpMode",
 ];
+
+/// More of systemd.exec(5) and systemd.resource-control(5): names of old that systemd still takes, and limits that hold
+/// only until boot or shutdown is over.
+pub(super) const OLD_OR_STARTUP: &[&str] = &[
+    "BlockIOAccounting",
+    "BlockIODeviceWeight",
+    "BlockIOReadBandwidth",
+    "BlockIOWeight",
+    "BlockIOWriteBandwidth",
+    "DefaultStartupMemoryLow",
+    "InaccessibleDirectories",
+    "ReadOnlyDirectories",
+    "ReadWriteDirectories",
+    "StartupAllowedCPUs",
+    "StartupAllowedMemoryNodes",
+    "StartupBlockIOWeight",
+    "StartupCPUShares",
+    "StartupMemoryHigh",
+    "StartupMemoryLow",
+    "StartupMemoryMax",
+    "StartupMemorySwapMax",
+    "StartupMemoryZSwapMax",
+    "TimeoutCleanSec",
+];
+
+/// Of `[Scope]` beside those of systemd.kill(5) and systemd.resource-control(5). Scopes are made by programs, not by
+/// files, and this system has none.
+pub(super) const SCOPE: &[&str] =
+    &["OOMPolicy", "RuntimeMaxSec", "RuntimeRandomizedExtraSec", "TimeoutStopSec"];

@@ -7,10 +7,7 @@ use super::environment::{self, Lookup};
 use super::exec::ExecContext;
 use super::name::UnitName;
 use super::signal::Signal;
-use super::value::TimeSpan;
-
-/// `DefaultTimeoutStartSec=` and `DefaultTimeoutStopSec=` of systemd.
-const DEFAULT_TIMEOUT: TimeSpan = TimeSpan::Finite(Duration::from_secs(90));
+use super::value::{DEFAULT_TIMEOUT, TimeSpan};
 
 /// Settings of the `[Service]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! One assignment on its way into a typed field: every way in which values are read.
 
+use std::time::Duration;
+
 use super::common::{Condition, ConditionKind};
 use super::environment::is_variable_name;
 use super::exec::{
@@ -7,15 +9,13 @@ use super::exec::{
 };
 use super::exit_code::exit_code;
 use super::file::Warning;
-use super::name::UnitName;
+use super::name::{UnitName, UnitType};
+use super::reader::Ignored;
 use super::service::{ExecCommand, ExitStatusSet};
 use super::signal::Signal;
 use super::specifier::{System, expand_specifiers};
 use super::syntax::{Escapes, Words, split_words};
 use super::value::{self, TimeSpan, ValueError};
-
-/// Why an assignment is ignored; becomes the message of a warning.
-pub(super) type Ignored = String;
 
 /// An assignment and what is needed to read it.
 pub(super) struct Setting<'a> {
@@ -47,11 +47,11 @@ impl Setting<'_> {
         self.warnings.push(Warning { path: path.to_owned(), line, message });
     }
 
-    fn expand(&self, text: &str) -> Result<String, Ignored> {
+    pub fn expand(&self, text: &str) -> Result<String, Ignored> {
         expand_specifiers(text, self.unit, self.fragment, self.system).map_err(|error| self.ignored(&error))
     }
 
-    fn ignored(&self, problem: &dyn std::fmt::Display) -> Ignored {
+    pub fn ignored(&self, problem: &dyn std::fmt::Display) -> Ignored {
         format!("`{}=` is ignored: {problem}", self.key)
     }
 
@@ -127,8 +127,53 @@ impl Setting<'_> {
         Ok(())
     }
 
+    /// A list of absolute paths; empty resets it.
+    pub fn paths(&mut self, slot: &mut Vec<String>) -> Result<(), Ignored> {
+        let mut words = Vec::new();
+        self.list(&mut words, |word| value::absolute_path(word).is_ok())?;
+        if self.value.is_empty() {
+            slot.clear();
+        }
+        slot.extend(words.iter().filter_map(|word| value::absolute_path(word).ok()));
+        Ok(())
+    }
+
+    /// A span that ends; empty, zero and infinity are nothing.
+    pub fn duration(&self, slot: &mut Option<Duration>) -> Result<(), Ignored> {
+        let mut span = None;
+        self.optional(&mut span, value::time_span)?;
+        *slot = span.and_then(TimeSpan::finite).filter(|span| !span.is_zero());
+        Ok(())
+    }
+
+    /// One unit; empty is nothing.
+    pub fn unit_name(&self, slot: &mut Option<UnitName>) -> Result<(), Ignored> {
+        let text = self.expand(self.value)?;
+        *slot = match text.as_str() {
+            "" => None,
+            text => Some(UnitName::parse(text).map_err(|error| self.ignored(&error))?),
+        };
+        Ok(())
+    }
+
+    /// `Unit=` of a timer or path: a unit that can be started, of another type; empty is nothing.
+    pub fn triggered_unit(&self, slot: &mut Option<UnitName>) -> Result<(), Ignored> {
+        let mut unit = None;
+        self.unit_name(&mut unit)?;
+        if let Some(unit) = &unit {
+            if unit.kind() == self.unit.kind() {
+                return Err(self.ignored(&format!("`{unit}` is of the same type")));
+            }
+            if matches!(unit.kind(), UnitType::Device | UnitType::Scope) || unit.is_template() {
+                return Err(self.ignored(&format!("`{unit}` cannot be started")));
+            }
+        }
+        *slot = unit;
+        Ok(())
+    }
+
     /// The value's words, specifiers expanded after the quotes are off.
-    fn words(&self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
+    pub fn words(&self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
         let words = split_words(self.value, escapes).map_err(|error| self.ignored(&error))?;
         words.iter().map(|word| self.expand(word)).collect()
     }

@@ -1,3 +1,5 @@
+mod kinds;
+
 use std::time::Duration;
 
 use super::*;
@@ -166,7 +168,7 @@ fn dependencies_name_units_and_instances_of_templates() {
     assert!(warnings[0].contains("it is a template"), "{warnings:?}");
     let (unit, _) = typed("a.socket", "[Unit]\nAfter=dev-x\\x2dy.device\n[Socket]\nListenStream=1\n");
     assert_eq!(names(&unit.common.after), ["dev-x\\x2dy.device"]);
-    assert_eq!(unit.kind, UnitKind::Other(UnitType::Socket));
+    assert!(matches!(unit.kind, UnitKind::Socket(_)));
 }
 
 #[test]
@@ -249,12 +251,18 @@ proptest::proptest! {
     #[test]
     fn no_value_of_any_key_panics(value in "(\\PC|%[a-zA-Z]|\\\\|\"|;|[0-9]|:|-|@|/|\\.| ){0,30}") {
         use std::fmt::Write as _;
-        let mut text = String::from("[Service]\n");
-        for key in directives::understood() {
-            writeln!(text, "{key}={value}").unwrap();
+        let [common, install] = reader::understood_by_all();
+        for (suffix, keys) in reader::understood() {
+            let own = suffix[..1].to_uppercase() + &suffix[1..];
+            let mut text = String::from("[Unit]\nConditionHost=x\n");
+            for (section, keys) in [("Unit", &common), ("Install", &install), (own.as_str(), &keys)] {
+                writeln!(text, "[{section}]").unwrap();
+                for key in keys {
+                    writeln!(text, "{key}={value}").unwrap();
+                }
+            }
+            let name = UnitName::parse(&format!("a@b.{suffix}")).unwrap();
+            let _ = Unit::parse(&name, &[("f", text.as_bytes())], &System::default());
         }
-        let text = text.replace("[Service]", "[Service]\nConditionHost=x\n[Unit]") + &text + &text.replace("Service", "Install");
-        let name = UnitName::parse("a@b.service").unwrap();
-        let _ = Unit::parse(&name, &[("f", text.as_bytes())], &System::default());
     }
 }
