@@ -34,6 +34,18 @@ pub struct Common {
     pub on_failure: Vec<UnitName>,
     /// `OnSuccess=`.
     pub on_success: Vec<UnitName>,
+    /// `OnFailureJobMode=` (and the older `OnFailureIsolate=`).
+    pub on_failure_job_mode: JobMode,
+    /// `OnSuccessJobMode=`.
+    pub on_success_job_mode: JobMode,
+    /// `PropagatesReloadTo=`: reloaded along.
+    pub propagates_reload_to: Vec<UnitName>,
+    /// `ReloadPropagatedFrom=`: reloaded along with these.
+    pub reload_propagated_from: Vec<UnitName>,
+    /// `PropagatesStopTo=`: stopped along.
+    pub propagates_stop_to: Vec<UnitName>,
+    /// `StopPropagatedFrom=`: stopped along with these.
+    pub stop_propagated_from: Vec<UnitName>,
     /// `RequiresMountsFor=`: absolute paths.
     pub requires_mounts_for: Vec<String>,
     /// `WantsMountsFor=`: absolute paths.
@@ -62,6 +74,10 @@ pub struct Common {
     pub success_action: StartLimitAction,
     /// `JobTimeoutSec=`: longest that a job of this unit may wait and run.
     pub job_timeout: TimeSpan,
+    /// `JobRunningTimeoutSec=`: longest that a job of this unit may run; `None` when not written.
+    pub job_running_timeout: Option<TimeSpan>,
+    /// `JobTimeoutAction=`: what happens when a job takes too long.
+    pub job_timeout_action: StartLimitAction,
     /// `Condition...=`, in order. See [`Common::conditions_hold`].
     pub conditions: Vec<Condition>,
     /// `Assert...=`, in order; evaluated as conditions, but not holding is a failure.
@@ -84,6 +100,12 @@ impl Default for Common {
             after: Vec::new(),
             on_failure: Vec::new(),
             on_success: Vec::new(),
+            on_failure_job_mode: JobMode::Replace,
+            on_success_job_mode: JobMode::Fail,
+            propagates_reload_to: Vec::new(),
+            reload_propagated_from: Vec::new(),
+            propagates_stop_to: Vec::new(),
+            stop_propagated_from: Vec::new(),
             requires_mounts_for: Vec::new(),
             wants_mounts_for: Vec::new(),
             default_dependencies: true,
@@ -98,6 +120,8 @@ impl Default for Common {
             failure_action: StartLimitAction::None,
             success_action: StartLimitAction::None,
             job_timeout: TimeSpan::Infinity,
+            job_running_timeout: None,
+            job_timeout_action: StartLimitAction::None,
             conditions: Vec::new(),
             asserts: Vec::new(),
         }
@@ -259,6 +283,26 @@ pub enum StartLimitAction {
     Exit,
     /// End of the service manager without stopping units in order.
     ExitForce,
+}
+
+/// How a request treats the jobs that are there already: systemctl(1), `--job-mode=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JobMode {
+    /// Refused when a job that contradicts it is there.
+    Fail,
+    /// Replaces jobs that are in the way.
+    #[default]
+    Replace,
+    /// The same, and nothing later replaces the new ones.
+    ReplaceIrreversibly,
+    /// Stops every other unit.
+    Isolate,
+    /// All other jobs are cancelled.
+    Flush,
+    /// This unit alone, at once.
+    IgnoreDependencies,
+    /// This unit alone, in order.
+    IgnoreRequirements,
 }
 
 /// Settings of the `[Install]` section.

@@ -1,11 +1,14 @@
 //! Which keys are understood, and into which field each goes. A key more is a line more in one of the tables. The
 //! sections of socket, timer and other units have theirs beside their types.
 
-use super::common::{Common, Install, StartLimitAction};
+use super::common::{Common, Install, JobMode, StartLimitAction};
 use super::exec::{DirectoryPreserve, ExecContext, Resource};
 use super::name::UnitName;
 use super::reader::{Directive, Section};
-use super::service::{KillContext, KillMode, NotifyAccess, Restart, Service, ServiceType};
+use super::service::{
+    ExitType, KillContext, KillMode, NotifyAccess, OomPolicy, Restart, RestartMode, Service, ServiceType,
+    TimeoutFailureMode,
+};
 use super::setting::LimitUnit;
 use super::value::{self, TimeSpan, boolean};
 
@@ -25,6 +28,20 @@ pub(super) const COMMON: &[Directive<Common>] = &[
     ("After", |unit, it| it.units(&mut unit.after)),
     ("OnFailure", |unit, it| it.units(&mut unit.on_failure)),
     ("OnSuccess", |unit, it| it.units(&mut unit.on_success)),
+    ("OnFailureJobMode", |unit, it| it.choice(&mut unit.on_failure_job_mode, JOB_MODES)),
+    ("OnFailureIsolate", |unit, it| {
+        let mut isolate = false;
+        it.plain(&mut isolate, boolean)?;
+        unit.on_failure_job_mode = if isolate { JobMode::Isolate } else { JobMode::Replace };
+        Ok(())
+    }),
+    ("OnSuccessJobMode", |unit, it| it.choice(&mut unit.on_success_job_mode, JOB_MODES)),
+    ("PropagatesReloadTo", |unit, it| it.units(&mut unit.propagates_reload_to)),
+    ("PropagateReloadTo", |unit, it| it.units(&mut unit.propagates_reload_to)),
+    ("ReloadPropagatedFrom", |unit, it| it.units(&mut unit.reload_propagated_from)),
+    ("PropagateReloadFrom", |unit, it| it.units(&mut unit.reload_propagated_from)),
+    ("PropagatesStopTo", |unit, it| it.units(&mut unit.propagates_stop_to)),
+    ("StopPropagatedFrom", |unit, it| it.units(&mut unit.stop_propagated_from)),
     ("RequiresMountsFor", |unit, it| it.list(&mut unit.requires_mounts_for, is_absolute)),
     ("WantsMountsFor", |unit, it| it.list(&mut unit.wants_mounts_for, is_absolute)),
     ("DefaultDependencies", |unit, it| it.plain(&mut unit.default_dependencies, boolean)),
@@ -40,6 +57,8 @@ pub(super) const COMMON: &[Directive<Common>] = &[
     ("FailureAction", |unit, it| it.choice(&mut unit.failure_action, ACTIONS)),
     ("SuccessAction", |unit, it| it.choice(&mut unit.success_action, ACTIONS)),
     ("JobTimeoutSec", |unit, it| it.limit_span(&mut unit.job_timeout)),
+    ("JobRunningTimeoutSec", |unit, it| it.optional(&mut unit.job_running_timeout, limit_span)),
+    ("JobTimeoutAction", |unit, it| it.choice(&mut unit.job_timeout_action, ACTIONS)),
 ];
 
 /// Keys of `[Unit]` that systemd still takes in `[Service]`, where they once lived.
@@ -73,6 +92,24 @@ const SERVICE: &[Directive<Service>] = &[
         it.optional(&mut service.written_timeout_start, limit_span)
     }),
     ("RuntimeMaxSec", |service, it| it.limit_span(&mut service.runtime_max)),
+    ("RuntimeRandomizedExtraSec", |service, it| {
+        it.plain(&mut service.runtime_randomized_extra, value::time_span)
+    }),
+    ("RestartSteps", |service, it| it.plain(&mut service.restart_steps, value::unsigned)),
+    ("RestartMaxDelaySec", |service, it| it.plain(&mut service.restart_max_delay, value::time_span)),
+    ("RestartMode", |service, it| it.choice(&mut service.restart_mode, RESTART_MODES)),
+    ("TimeoutAbortSec", |service, it| it.optional(&mut service.timeout_abort, limit_span)),
+    ("TimeoutStartFailureMode", |service, it| {
+        it.choice(&mut service.timeout_start_failure_mode, TIMEOUT_MODES)
+    }),
+    ("TimeoutStopFailureMode", |service, it| {
+        it.choice(&mut service.timeout_stop_failure_mode, TIMEOUT_MODES)
+    }),
+    ("ExitType", |service, it| {
+        it.choice(&mut service.exit_type, &[("main", ExitType::Main), ("cgroup", ExitType::Cgroup)])
+    }),
+    ("OOMPolicy", |service, it| it.choice(&mut service.oom_policy, OOM_POLICIES)),
+    ("Sockets", |service, it| it.units(&mut service.sockets)),
     ("WatchdogSec", |service, it| {
         let mut span = TimeSpan::Infinity;
         it.limit_span(&mut span)?;
@@ -166,6 +203,7 @@ pub(super) const KILL: &[Directive<KillContext>] = &[
     ("FinalKillSignal", |kill, it| it.signal(&mut kill.final_signal)),
     ("SendSIGKILL", |kill, it| it.plain(&mut kill.send_sigkill, boolean)),
     ("SendSIGHUP", |kill, it| it.plain(&mut kill.send_sighup, boolean)),
+    ("WatchdogSignal", |kill, it| it.signal(&mut kill.watchdog_signal)),
     ("ReloadSignal", |kill, it| it.signal(&mut kill.reload_signal)),
 ];
 
@@ -188,6 +226,28 @@ const RESTARTS: &[(&str, Restart)] = &[
     ("on-watchdog", Restart::OnWatchdog),
     ("on-abort", Restart::OnAbort),
     ("always", Restart::Always),
+];
+
+const RESTART_MODES: &[(&str, RestartMode)] =
+    &[("normal", RestartMode::Normal), ("direct", RestartMode::Direct), ("debug", RestartMode::Debug)];
+
+const TIMEOUT_MODES: &[(&str, TimeoutFailureMode)] = &[
+    ("terminate", TimeoutFailureMode::Terminate),
+    ("abort", TimeoutFailureMode::Abort),
+    ("kill", TimeoutFailureMode::Kill),
+];
+
+const OOM_POLICIES: &[(&str, OomPolicy)] =
+    &[("continue", OomPolicy::Continue), ("stop", OomPolicy::Stop), ("kill", OomPolicy::Kill)];
+
+const JOB_MODES: &[(&str, JobMode)] = &[
+    ("fail", JobMode::Fail),
+    ("replace", JobMode::Replace),
+    ("replace-irreversibly", JobMode::ReplaceIrreversibly),
+    ("isolate", JobMode::Isolate),
+    ("flush", JobMode::Flush),
+    ("ignore-dependencies", JobMode::IgnoreDependencies),
+    ("ignore-requirements", JobMode::IgnoreRequirements),
 ];
 
 const NOTIFY_ACCESS: &[(&str, NotifyAccess)] = &[

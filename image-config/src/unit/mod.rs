@@ -39,7 +39,7 @@ pub mod time;
 mod timer;
 pub mod value;
 
-pub use self::common::{Common, Condition, ConditionKind, Install, StartLimitAction};
+pub use self::common::{Common, Condition, ConditionKind, Install, JobMode, StartLimitAction};
 pub use self::environment::{Lookup, expand_variables, parse_environment_file};
 pub use self::exec::{
     DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit,
@@ -53,7 +53,8 @@ pub use self::name::{
 };
 pub use self::path::{PathCondition, PathUnit, PathWatch};
 pub use self::service::{
-    ExecCommand, ExitStatusSet, KillContext, KillMode, NotifyAccess, Restart, Service, ServiceType,
+    ExecCommand, ExitStatusSet, ExitType, KillContext, KillMode, NotifyAccess, OomPolicy, Restart,
+    RestartMode, Service, ServiceType, TimeoutFailureMode,
 };
 pub use self::signal::Signal;
 pub use self::slice::Slice;

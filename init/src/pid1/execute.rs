@@ -55,6 +55,7 @@ impl Shell {
             Effect::JobFinished { job, unit, kind, result } => self.job_finished(job, unit, kind, result),
             Effect::Log { unit, level, text } => self.log_unit(unit, level, &text),
             Effect::Power(action) => self.power = Some(action),
+            other => self.execute_for_trigger(other),
         }
     }
 
