@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::condition::Condition;
 use super::name::UnitName;
 use super::value::TimeSpan;
 
@@ -78,6 +79,22 @@ pub struct Common {
     pub job_running_timeout: Option<TimeSpan>,
     /// `JobTimeoutAction=`: what happens when a job takes too long.
     pub job_timeout_action: StartLimitAction,
+    /// `JobTimeoutRebootArgument=`: passed on to the kernel when that action is a reboot.
+    pub job_timeout_reboot_argument: Option<String>,
+    /// `RebootArgument=`: passed on to the kernel when one of the other actions is a reboot.
+    pub reboot_argument: Option<String>,
+    /// `FailureActionExitStatus=`: what the service manager ends with when the action is its end.
+    pub failure_action_exit_status: Option<u8>,
+    /// `SuccessActionExitStatus=`.
+    pub success_action_exit_status: Option<u8>,
+    /// `CollectMode=`: which states a unit that nobody needs is forgotten in.
+    pub collect_mode: CollectMode,
+    /// `JoinsNamespaceOf=`: units whose private `/tmp` and network this one shares.
+    pub joins_namespace_of: Vec<UnitName>,
+    /// `SurviveFinalKillSignal=`: processes outlive the last signals of a shutdown.
+    pub survive_final_kill_signal: bool,
+    /// `SourcePath=`: the file that this one was generated from.
+    pub source_path: Option<String>,
     /// `Condition...=`, in order. See [`Common::conditions_hold`].
     pub conditions: Vec<Condition>,
     /// `Assert...=`, in order; evaluated as conditions, but not holding is a failure.
@@ -122,6 +139,14 @@ impl Default for Common {
             job_timeout: TimeSpan::Infinity,
             job_running_timeout: None,
             job_timeout_action: StartLimitAction::None,
+            job_timeout_reboot_argument: None,
+            reboot_argument: None,
+            failure_action_exit_status: None,
+            success_action_exit_status: None,
+            collect_mode: CollectMode::Inactive,
+            joins_namespace_of: Vec::new(),
+            survive_final_kill_signal: false,
+            source_path: None,
             conditions: Vec::new(),
             asserts: Vec::new(),
         }
@@ -144,114 +169,6 @@ impl Common {
             }
         }
         triggered.unwrap_or(true)
-    }
-}
-
-/// One `Condition...=` or `Assert...=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
-    /// What is asked.
-    pub kind: ConditionKind,
-    /// `|`: one of the triggering conditions must hold.
-    pub trigger: bool,
-    /// `!`: must not hold.
-    pub negate: bool,
-    /// The rest, specifiers expanded.
-    pub argument: String,
-}
-
-/// What a condition asks; the names are systemd's without `Condition`/`Assert`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "systemd.unit(5) describes each under its own name")]
-pub enum ConditionKind {
-    AcPower,
-    Architecture,
-    Capability,
-    ControlGroupController,
-    Cpus,
-    CpuFeature,
-    CpuPressure,
-    Credential,
-    DirectoryNotEmpty,
-    Environment,
-    FileIsExecutable,
-    FileNotEmpty,
-    Firmware,
-    FirstBoot,
-    Group,
-    Host,
-    IoPressure,
-    KernelCommandLine,
-    KernelModuleLoaded,
-    KernelVersion,
-    Memory,
-    MemoryPressure,
-    NeedsUpdate,
-    OsRelease,
-    PathExists,
-    PathExistsGlob,
-    PathIsDirectory,
-    PathIsEncrypted,
-    PathIsMountPoint,
-    PathIsReadWrite,
-    PathIsSocket,
-    PathIsSymbolicLink,
-    Security,
-    User,
-    Version,
-    Virtualization,
-}
-
-impl ConditionKind {
-    const ALL: [(&'static str, Self); 36] = [
-        ("ACPower", Self::AcPower),
-        ("Architecture", Self::Architecture),
-        ("Capability", Self::Capability),
-        ("ControlGroupController", Self::ControlGroupController),
-        ("CPUs", Self::Cpus),
-        ("CPUFeature", Self::CpuFeature),
-        ("CPUPressure", Self::CpuPressure),
-        ("Credential", Self::Credential),
-        ("DirectoryNotEmpty", Self::DirectoryNotEmpty),
-        ("Environment", Self::Environment),
-        ("FileIsExecutable", Self::FileIsExecutable),
-        ("FileNotEmpty", Self::FileNotEmpty),
-        ("Firmware", Self::Firmware),
-        ("FirstBoot", Self::FirstBoot),
-        ("Group", Self::Group),
-        ("Host", Self::Host),
-        ("IOPressure", Self::IoPressure),
-        ("KernelCommandLine", Self::KernelCommandLine),
-        ("KernelModuleLoaded", Self::KernelModuleLoaded),
-        ("KernelVersion", Self::KernelVersion),
-        ("Memory", Self::Memory),
-        ("MemoryPressure", Self::MemoryPressure),
-        ("NeedsUpdate", Self::NeedsUpdate),
-        ("OSRelease", Self::OsRelease),
-        ("PathExists", Self::PathExists),
-        ("PathExistsGlob", Self::PathExistsGlob),
-        ("PathIsDirectory", Self::PathIsDirectory),
-        ("PathIsEncrypted", Self::PathIsEncrypted),
-        ("PathIsMountPoint", Self::PathIsMountPoint),
-        ("PathIsReadWrite", Self::PathIsReadWrite),
-        ("PathIsSocket", Self::PathIsSocket),
-        ("PathIsSymbolicLink", Self::PathIsSymbolicLink),
-        ("Security", Self::Security),
-        ("User", Self::User),
-        ("Version", Self::Version),
-        ("Virtualization", Self::Virtualization),
-    ];
-
-    /// The kind with systemd's name, without `Condition` or `Assert` before it.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(text, _)| *text == name).map(|(_, kind)| *kind)
-    }
-
-    /// systemd's name, without `Condition` or `Assert` before it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(text, _)| text)
     }
 }
 
@@ -283,6 +200,16 @@ pub enum StartLimitAction {
     Exit,
     /// End of the service manager without stopping units in order.
     ExitForce,
+}
+
+/// `CollectMode=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CollectMode {
+    /// When it is inactive; a failed one stays until somebody has looked.
+    #[default]
+    Inactive,
+    /// When it has failed, too.
+    InactiveOrFailed,
 }
 
 /// How a request treats the jobs that are there already: systemctl(1), `--job-mode=`.
@@ -333,6 +260,7 @@ impl Install {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unit::ConditionKind;
 
     #[test]
     fn plain_conditions_all_hold_and_one_of_the_triggering_ones() {

@@ -1,7 +1,7 @@
 //! Which keys are understood, and into which field each goes. A key more is a line more in one of the tables. The
 //! sections of socket, timer and other units have theirs beside their types.
 
-use super::common::{Common, Install, JobMode, StartLimitAction};
+use super::common::{CollectMode, Common, Install, JobMode, StartLimitAction};
 use super::exec::{DirectoryPreserve, ExecContext, Resource};
 use super::name::UnitName;
 use super::reader::{Directive, Section};
@@ -56,6 +56,14 @@ pub(super) const COMMON: &[Directive<Common>] = &[
     ("StartLimitAction", |unit, it| it.choice(&mut unit.start_limit_action, ACTIONS)),
     ("FailureAction", |unit, it| it.choice(&mut unit.failure_action, ACTIONS)),
     ("SuccessAction", |unit, it| it.choice(&mut unit.success_action, ACTIONS)),
+    ("JobTimeoutRebootArgument", |unit, it| it.optional_text(&mut unit.job_timeout_reboot_argument)),
+    ("RebootArgument", |unit, it| it.optional_text(&mut unit.reboot_argument)),
+    ("FailureActionExitStatus", |unit, it| it.optional(&mut unit.failure_action_exit_status, exit_status)),
+    ("SuccessActionExitStatus", |unit, it| it.optional(&mut unit.success_action_exit_status, exit_status)),
+    ("CollectMode", |unit, it| it.choice(&mut unit.collect_mode, COLLECT_MODES)),
+    ("JoinsNamespaceOf", |unit, it| it.units(&mut unit.joins_namespace_of)),
+    ("SurviveFinalKillSignal", |unit, it| it.plain(&mut unit.survive_final_kill_signal, boolean)),
+    ("SourcePath", |unit, it| it.path(&mut unit.source_path)),
     ("JobTimeoutSec", |unit, it| it.limit_span(&mut unit.job_timeout)),
     ("JobRunningTimeoutSec", |unit, it| it.optional(&mut unit.job_running_timeout, limit_span)),
     ("JobTimeoutAction", |unit, it| it.choice(&mut unit.job_timeout_action, ACTIONS)),
@@ -63,7 +71,7 @@ pub(super) const COMMON: &[Directive<Common>] = &[
 
 /// Keys of `[Unit]` that systemd still takes in `[Service]`, where they once lived.
 pub(super) const MOVED_TO_UNIT: &[&str] =
-    &["StartLimitInterval", "StartLimitBurst", "StartLimitAction", "FailureAction"];
+    &["StartLimitInterval", "StartLimitBurst", "StartLimitAction", "FailureAction", "RebootArgument"];
 
 pub(super) const INSTALL: &[Directive<Install>] = &[
     ("WantedBy", |install, it| it.install_units(&mut install.wanted_by)),
@@ -264,6 +272,9 @@ const KILL_MODES: &[(&str, KillMode)] = &[
     ("none", KillMode::None),
 ];
 
+const COLLECT_MODES: &[(&str, CollectMode)] =
+    &[("inactive", CollectMode::Inactive), ("inactive-or-failed", CollectMode::InactiveOrFailed)];
+
 const ACTIONS: &[(&str, StartLimitAction)] = &[
     ("none", StartLimitAction::None),
     ("reboot", StartLimitAction::Reboot),
@@ -284,6 +295,10 @@ fn preserve(text: &str) -> Result<DirectoryPreserve, value::ValueError> {
         "restart" => Ok(DirectoryPreserve::Restart),
         text => boolean(text).map(|yes| if yes { DirectoryPreserve::Yes } else { DirectoryPreserve::No }),
     }
+}
+
+fn exit_status(text: &str) -> Result<u8, value::ValueError> {
+    text.parse().or_else(|_| value::refuse(text, "an exit status from 0 to 255"))
 }
 
 fn limit_span(text: &str) -> Result<TimeSpan, value::ValueError> {

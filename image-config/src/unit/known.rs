@@ -1,18 +1,7 @@
 //! Keys that systemd 257 has and this crate does not understand: told apart from misspelled ones.
 
 /// Of `[Unit]`.
-pub(super) const UNIT: &[&str] = &[
-    "CollectMode",
-    "JobTimeoutRebootArgument",
-    "JoinsNamespaceOf",
-    "FailureActionExitStatus",
-    "RebootArgument",
-    "RequiresOverridable",
-    "RequisiteOverridable",
-    "SourcePath",
-    "SuccessActionExitStatus",
-    "SurviveFinalKillSignal",
-];
+pub(super) const UNIT: &[&str] = &["RequiresOverridable", "RequisiteOverridable"];
 
 /// Of `[Service]`: its own, and those of systemd.exec(5), systemd.kill(5) and systemd.resource-control(5).
 pub(super) const SERVICE: &[&str] = &[

@@ -16,6 +16,7 @@
 
 pub mod calendar;
 mod common;
+mod condition;
 mod directives;
 mod environment;
 mod exec;
@@ -39,7 +40,8 @@ pub mod time;
 mod timer;
 pub mod value;
 
-pub use self::common::{Common, Condition, ConditionKind, Install, JobMode, StartLimitAction};
+pub use self::common::{CollectMode, Common, Install, JobMode, StartLimitAction};
+pub use self::condition::{Condition, ConditionKind};
 pub use self::environment::{Lookup, expand_variables, parse_environment_file};
 pub use self::exec::{
     DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit,

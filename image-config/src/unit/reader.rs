@@ -1,6 +1,7 @@
 //! From assignments to typed settings: which table a key is looked up in, and what is said about keys in none.
 
-use super::common::{Common, ConditionKind, Install};
+use super::common::{Common, Install};
+use super::condition::ConditionKind;
 use super::directives::{COMMON, EXEC, INSTALL, KILL, MOVED_TO_UNIT};
 use super::exec::ExecContext;
 use super::file::{Unit, UnitFile, UnitKind, Warning};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::common::{Condition, ConditionKind};
+use super::condition::{Condition, ConditionKind};
 use super::environment::is_variable_name;
 use super::exec::{
     EnvironmentFile, Input, Output, Resource, ResourceLimit, ServiceDirectory, WorkingDirectory,
@@ -14,7 +14,7 @@ use super::reader::Ignored;
 use super::service::{ExecCommand, ExitStatusSet};
 use super::signal::Signal;
 use super::specifier::{System, expand_specifiers};
-use super::syntax::{Escapes, Words, split_words};
+use super::syntax::{Escapes, Words};
 use super::value::{self, TimeSpan, ValueError};
 
 /// An assignment and what is needed to read it.
@@ -172,10 +172,25 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// The value's words, specifiers expanded after the quotes are off.
-    pub fn words(&self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
-        let words = split_words(self.value, escapes).map_err(|error| self.ignored(&error))?;
-        words.iter().map(|word| self.expand(word)).collect()
+    /// The value's words, specifiers expanded after the quotes are off. Words from the first broken one on are left out.
+    pub fn words(&mut self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
+        let mut words = Vec::new();
+        for word in Words::new(self.value, escapes) {
+            match word.map_err(|error| self.ignored(&error)).and_then(|word| self.expand(&word)) {
+                Ok(word) => words.push(word),
+                Err(problem) if words.is_empty() => return Err(problem),
+                Err(_) => {
+                    let message = format!(
+                        "`{}=` counts up to `{}` only: what follows cannot be read",
+                        self.key,
+                        words.join(" ")
+                    );
+                    self.warn(message);
+                    break;
+                }
+            }
+        }
+        Ok(words)
     }
 
     /// A list of words; empty resets it.
@@ -236,8 +251,12 @@ impl Setting<'_> {
             return Ok(());
         }
         let (trigger, rest) = strip(self.value, '|');
-        let (negate, rest) = strip(rest, '!');
-        slot.push(Condition { kind, trigger, negate, argument: self.expand(rest.trim_start())? });
+        let (negate, rest) = strip(rest.trim_start(), '!');
+        let mut argument = self.expand(rest.trim_start())?;
+        if kind.takes_path() {
+            argument = value::absolute_path(&argument).map_err(|error| self.ignored(&error))?;
+        }
+        slot.push(Condition { kind, trigger, negate, argument });
         Ok(())
     }
 
@@ -286,7 +305,7 @@ impl Setting<'_> {
         if self.value.is_empty() {
             slot.paths.clear();
         }
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             let path = word.split(':').next().unwrap_or_default().trim_end_matches('/');
             let relative = !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
             if !relative {
@@ -377,7 +396,7 @@ impl Setting<'_> {
         if self.value.is_empty() {
             *slot = ExitStatusSet::default();
         }
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             if let Some(code) = word.parse::<u8>().ok().or_else(|| exit_code(&word)) {
                 slot.codes.insert(code);
             } else if let Some(signal) = Signal::parse(&word) {

@@ -141,6 +141,45 @@ fn a_word_with_an_unknown_escape_is_taken_as_it_stands() {
 }
 
 #[test]
+fn the_rest_of_the_unit_section_is_understood() {
+    let (unit, warnings) = typed(
+        "a.service",
+        "[Unit]\nCollectMode=inactive-or-failed\nRebootArgument=x %%\nFailureActionExitStatus=7\nSuccessActionExitStatus=256\n\
+         JoinsNamespaceOf=b.service\nSurviveFinalKillSignal=yes\nSourcePath=/etc/fstab\nJobTimeoutRebootArgument=y\n\
+         [Service]\nExecStart=/a\n",
+    );
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("an exit status from 0 to 255"), "{warnings:?}");
+    let common = &unit.common;
+    assert_eq!(common.collect_mode, CollectMode::InactiveOrFailed);
+    assert_eq!(common.reboot_argument.as_deref(), Some("x %"));
+    assert_eq!((common.failure_action_exit_status, common.success_action_exit_status), (Some(7), None));
+    assert_eq!(names(&common.joins_namespace_of), ["b.service"]);
+    assert_eq!(common.source_path.as_deref(), Some("/etc/fstab"));
+}
+
+#[test]
+fn conditions_have_marks_before_them_and_paths_are_absolute() {
+    let (unit, warnings) = typed(
+        "a.target",
+        "[Unit]\nConditionPathExists=| ! //a//b\nConditionHost=!x\nConditionPathExists=rel\nAssertFileNotEmpty=/c\n",
+    );
+    let shown: Vec<_> =
+        unit.common.conditions.iter().map(|it| (it.trigger, it.negate, it.argument.as_str())).collect();
+    assert_eq!(shown, [(true, true, "/a/b"), (false, true, "x")]);
+    assert!(warnings[0].starts_with("f:4: `ConditionPathExists=` is ignored"), "{warnings:?}");
+    assert_eq!(unit.common.asserts.len(), 1);
+}
+
+#[test]
+fn words_before_a_broken_one_count() {
+    let (got, warnings) = service("Environment=A=1 \"B=2\nEnvironment=C=3 D=%I\\q E=4");
+    assert_eq!(got.exec.environment, [("A".into(), "1".into()), ("C".into(), "3".into())]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("counts up to `A=1` only"), "{warnings:?}");
+}
+
+#[test]
 fn unknown_keys_and_sections_are_warnings_with_file_and_line() {
     let text = "[Unit]\nDescripton=x\nX-Mine=1\n[X-Fleet]\nConflicts=a\n[Servce]\nUser=a\nGroup=a\n[Service]\n\
                 ExecStart=/bin/a\nPrivateTmp=yes\nZebra=1\n";
