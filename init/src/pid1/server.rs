@@ -226,7 +226,7 @@ impl Shell {
         };
         let unit = self.sup.unit(id)?;
         let (up, loaded) = (!unit.active().is_down(), unit.spec.load.clone());
-        let can_reload = !super::translate::has_no_reload(self.units.get(&id));
+        let can_reload = self.sup.can_reload(id);
         let kind = match request.verb.as_str() {
             "start" => JobKind::Start,
             "stop" if loaded == LoadState::NotFound && !up => {
@@ -234,17 +234,24 @@ impl Shell {
             }
             "stop" => JobKind::Stop,
             "restart" => JobKind::Restart,
-            "try-restart" | "condrestart" if !up => return queued("done"),
-            "try-restart" | "condrestart" => JobKind::Restart,
+            "try-restart" | "condrestart" => JobKind::TryRestart,
             "reload" => JobKind::Reload,
-            "reload-or-restart" | "force-reload" if can_reload && up => JobKind::Reload,
+            "reload-or-restart" | "force-reload" if can_reload => JobKind::ReloadOrStart,
             "reload-or-restart" | "force-reload" => JobKind::Restart,
+            "try-reload-or-restart" if can_reload => JobKind::TryReload,
+            "try-reload-or-restart" => JobKind::TryRestart,
             other => return Some(Err(format!("Unknown verb {other}."))),
         };
         let mode = match request.mode.as_str() {
             "isolate" => Mode::Isolate,
             "replace-irreversibly" => Mode::ReplaceIrreversibly,
-            _ => Mode::Replace,
+            "fail" => Mode::Fail,
+            "flush" => Mode::Flush,
+            "ignore-dependencies" => Mode::IgnoreDependencies,
+            "ignore-requirements" => Mode::IgnoreRequirements,
+            "restart-dependencies" => Mode::RestartDependencies,
+            "replace" | "" => Mode::Replace,
+            other => return Some(Err(format!("Unknown job mode {other}."))),
         };
         let mut effects = Vec::new();
         let requested = self.sup.request_by_hand(now(), id, kind, mode, &mut effects);

@@ -31,7 +31,7 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
             _ => String::new(),
         },
         active: unit.active().word().to_owned(),
-        sub: unit.sub.word().to_owned(),
+        sub: unit.sub_word().to_owned(),
         result: unit.run.result.word().to_owned(),
         reason: unit.run.reason.clone(),
         status_text: unit.run.status_text.clone(),
