@@ -32,6 +32,21 @@ pub enum Method {
     /// `daemon-reload`
     #[serde(rename = "org.ferrite.Init.Reload")]
     Reload {},
+    /// `daemon-reexec`
+    #[serde(rename = "org.ferrite.Init.Reexec")]
+    Reexec {},
+    /// `list-timers`
+    #[serde(rename = "org.ferrite.Init.Timers")]
+    Timers {},
+    /// `list-sockets`
+    #[serde(rename = "org.ferrite.Init.Sockets")]
+    Sockets {},
+    /// `cancel`, of one job or of all.
+    #[serde(rename = "org.ferrite.Init.Cancel")]
+    Cancel {
+        /// The job's number; all when absent.
+        job: Option<u32>,
+    },
     /// `reset-failed`, of one unit or of all.
     #[serde(rename = "org.ferrite.Init.ResetFailed")]
     ResetFailed {
@@ -62,9 +77,9 @@ pub enum Method {
 pub struct JobRequest {
     /// Name or alias.
     pub unit: String,
-    /// `start`, `stop`, `restart`, `try-restart`, `reload`, `reload-or-restart`.
+    /// `start`, `stop`, `restart`, `try-restart`, `reload`, `reload-or-restart`, `try-reload-or-restart`.
     pub verb: String,
-    /// `replace`, `replace-irreversibly`, `isolate`.
+    /// A word of `--job-mode=`, systemctl(1).
     pub mode: String,
     /// Answer when the job is over.
     pub wait: bool,
@@ -93,6 +108,12 @@ pub struct Answer {
     /// Jobs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobView>,
+    /// Timers that are not dead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<TimerView>,
+    /// What loaded socket units listen on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketView>,
     /// `initializing`, `starting`, `running`, `degraded`, `maintenance`, `stopping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -143,6 +164,36 @@ pub struct UnitView {
     pub active_since: Option<u64>,
     /// `Type=` and the like, for `show`: more properties under systemd's names.
     pub properties: Vec<(String, String)>,
+}
+
+/// A timer as `systemctl list-timers` shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TimerView {
+    /// The timer.
+    pub unit: String,
+    /// What it starts.
+    pub activates: String,
+    /// Microseconds since the epoch when it elapses next.
+    pub next: Option<i64>,
+    /// Microseconds since the epoch when it last elapsed.
+    pub last: Option<i64>,
+    /// systemd's word for the coarse state.
+    pub active: String,
+}
+
+/// Something that a socket unit listens on, as `systemctl list-sockets` shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SocketView {
+    /// The socket unit.
+    pub unit: String,
+    /// What it starts.
+    pub activates: String,
+    /// The address.
+    pub listen: String,
+    /// `Stream`, `FIFO` and so on.
+    pub kind: String,
+    /// systemd's word for the coarse state.
+    pub active: String,
 }
 
 /// A job as `systemctl list-jobs` shows it.
