@@ -1,21 +1,23 @@
 //! Which keys are understood, and into which field each goes. A key more is a line more in one of the tables.
 
 use super::common::{Common, ConditionKind, Install, StartLimitAction};
-use super::exec::{DirectoryPreserve, ExecContext, Resource};
+use super::exec_keys::{ACCEPTED, EXEC};
 use super::file::{Unit, UnitFile, UnitKind, Warning};
 use super::known;
 use super::name::{UnitName, UnitType};
+use super::resource_keys::RESOURCES;
+use super::sandbox_keys::SANDBOX;
 use super::service::{KillContext, KillMode, NotifyAccess, Restart, Service, ServiceType};
-use super::setting::{Ignored, LimitUnit, Setting};
+use super::setting::{Ignored, Setting};
 use super::specifier::System;
 use super::value::{self, TimeSpan, boolean};
 use crate::diagnostic::did_you_mean;
 
 /// How a value reaches `T`.
-type Assign<T> = fn(&mut T, &mut Setting<'_>) -> Result<(), Ignored>;
+pub(super) type Assign<T> = fn(&mut T, &mut Setting<'_>) -> Result<(), Ignored>;
 
 /// A key and how its value reaches `T`.
-type Directive<T> = (&'static str, Assign<T>);
+pub(super) type Directive<T> = (&'static str, Assign<T>);
 
 /// `[Unit]`; `Condition...=` and `Assert...=` are apart.
 const COMMON: &[Directive<Common>] = &[
@@ -105,63 +107,6 @@ const SERVICE: &[Directive<Service>] = &[
     ("PermissionsStartOnly", |service, it| it.plain(&mut service.permissions_start_only, boolean)),
 ];
 
-const EXEC: &[Directive<ExecContext>] = &[
-    ("Environment", |exec, it| it.environment(&mut exec.environment)),
-    ("EnvironmentFile", |exec, it| it.environment_file(&mut exec.environment_files)),
-    ("PassEnvironment", |exec, it| it.list(&mut exec.pass_environment, super::environment::is_variable_name)),
-    ("UnsetEnvironment", |exec, it| it.list(&mut exec.unset_environment, |_| true)),
-    ("User", |exec, it| it.account(&mut exec.user)),
-    ("Group", |exec, it| it.account(&mut exec.group)),
-    ("SupplementaryGroups", |exec, it| it.list(&mut exec.supplementary_groups, |_| true)),
-    ("WorkingDirectory", |exec, it| it.working_directory(&mut exec.working_directory)),
-    ("UMask", |exec, it| it.optional(&mut exec.umask, value::mode)),
-    ("Nice", |exec, it| it.optional(&mut exec.nice, |text| value::integer(text, -20..=19, "a nice level"))),
-    ("OOMScoreAdjust", |exec, it| {
-        it.optional(&mut exec.oom_score_adjust, |text| {
-            value::integer(text, -1000..=1000, "from -1000 to 1000")
-        })
-    }),
-    ("NoNewPrivileges", |exec, it| it.plain(&mut exec.no_new_privileges, boolean)),
-    ("IgnoreSIGPIPE", |exec, it| it.optional(&mut exec.ignore_sigpipe, boolean)),
-    ("RuntimeDirectory", |exec, it| it.directory(&mut exec.runtime_directory)),
-    ("StateDirectory", |exec, it| it.directory(&mut exec.state_directory)),
-    ("CacheDirectory", |exec, it| it.directory(&mut exec.cache_directory)),
-    ("LogsDirectory", |exec, it| it.directory(&mut exec.logs_directory)),
-    ("ConfigurationDirectory", |exec, it| it.directory(&mut exec.configuration_directory)),
-    ("RuntimeDirectoryMode", |exec, it| it.optional(&mut exec.runtime_directory.mode, value::mode)),
-    ("StateDirectoryMode", |exec, it| it.optional(&mut exec.state_directory.mode, value::mode)),
-    ("CacheDirectoryMode", |exec, it| it.optional(&mut exec.cache_directory.mode, value::mode)),
-    ("LogsDirectoryMode", |exec, it| it.optional(&mut exec.logs_directory.mode, value::mode)),
-    ("ConfigurationDirectoryMode", |exec, it| {
-        it.optional(&mut exec.configuration_directory.mode, value::mode)
-    }),
-    ("RuntimeDirectoryPreserve", |exec, it| it.plain(&mut exec.runtime_directory_preserve, preserve)),
-    ("LimitCPU", |exec, it| it.limit(&mut exec.limits, Resource::Cpu, LimitUnit::Seconds)),
-    ("LimitFSIZE", |exec, it| it.limit(&mut exec.limits, Resource::Fsize, LimitUnit::Bytes)),
-    ("LimitDATA", |exec, it| it.limit(&mut exec.limits, Resource::Data, LimitUnit::Bytes)),
-    ("LimitSTACK", |exec, it| it.limit(&mut exec.limits, Resource::Stack, LimitUnit::Bytes)),
-    ("LimitCORE", |exec, it| it.limit(&mut exec.limits, Resource::Core, LimitUnit::Bytes)),
-    ("LimitRSS", |exec, it| it.limit(&mut exec.limits, Resource::Rss, LimitUnit::Bytes)),
-    ("LimitNOFILE", |exec, it| it.limit(&mut exec.limits, Resource::Nofile, LimitUnit::Count)),
-    ("LimitAS", |exec, it| it.limit(&mut exec.limits, Resource::As, LimitUnit::Bytes)),
-    ("LimitNPROC", |exec, it| it.limit(&mut exec.limits, Resource::Nproc, LimitUnit::Count)),
-    ("LimitMEMLOCK", |exec, it| it.limit(&mut exec.limits, Resource::Memlock, LimitUnit::Bytes)),
-    ("LimitLOCKS", |exec, it| it.limit(&mut exec.limits, Resource::Locks, LimitUnit::Count)),
-    ("LimitSIGPENDING", |exec, it| it.limit(&mut exec.limits, Resource::Sigpending, LimitUnit::Count)),
-    ("LimitMSGQUEUE", |exec, it| it.limit(&mut exec.limits, Resource::Msgqueue, LimitUnit::Bytes)),
-    ("LimitNICE", |exec, it| it.limit(&mut exec.limits, Resource::Nice, LimitUnit::Nice)),
-    ("LimitRTPRIO", |exec, it| it.limit(&mut exec.limits, Resource::Rtprio, LimitUnit::Count)),
-    ("LimitRTTIME", |exec, it| it.limit(&mut exec.limits, Resource::Rttime, LimitUnit::Microseconds)),
-    ("StandardInput", |exec, it| it.input(&mut exec.standard_input)),
-    ("StandardOutput", |exec, it| it.output(&mut exec.standard_output, "stdout")),
-    ("StandardError", |exec, it| it.output(&mut exec.standard_error, "stderr")),
-    ("TTYPath", |exec, it| it.path(&mut exec.tty_path)),
-    ("TTYReset", |exec, it| it.plain(&mut exec.tty_reset, boolean)),
-    ("TTYVHangup", |exec, it| it.plain(&mut exec.tty_vhangup, boolean)),
-    ("TTYVTDisallocate", |exec, it| it.plain(&mut exec.tty_vt_disallocate, boolean)),
-    ("SyslogIdentifier", |exec, it| it.optional_text(&mut exec.syslog_identifier)),
-];
-
 const KILL: &[Directive<KillContext>] = &[
     ("KillMode", |kill, it| it.choice(&mut kill.mode, KILL_MODES)),
     ("KillSignal", |kill, it| it.signal(&mut kill.signal)),
@@ -226,13 +171,6 @@ const ACTIONS: &[(&str, StartLimitAction)] = &[
     ("exit", StartLimitAction::Exit),
     ("exit-force", StartLimitAction::ExitForce),
 ];
-
-fn preserve(text: &str) -> Result<DirectoryPreserve, value::ValueError> {
-    match text {
-        "restart" => Ok(DirectoryPreserve::Restart),
-        text => boolean(text).map(|yes| if yes { DirectoryPreserve::Yes } else { DirectoryPreserve::No }),
-    }
-}
 
 fn limit_span(text: &str) -> Result<TimeSpan, value::ValueError> {
     value::time_span(text).map(TimeSpan::zero_is_infinity)
@@ -356,10 +294,25 @@ impl Reader<'_> {
                 if let Some(assign) = find(EXEC, key) {
                     return assign(&mut service.exec, setting);
                 }
+                if let Some(assign) = find(SANDBOX, key) {
+                    return assign(&mut service.exec.sandbox, setting);
+                }
+                if let Some(assign) = find(RESOURCES, key) {
+                    return assign(&mut service.resources, setting);
+                }
                 if let Some(assign) = find(KILL, key) {
                     return assign(&mut service.kill, setting);
                 }
-                let understood = names(SERVICE).chain(names(EXEC)).chain(names(KILL)).collect();
+                if ACCEPTED.contains(&key) {
+                    return Ok(());
+                }
+                let understood = names(SERVICE)
+                    .chain(names(EXEC))
+                    .chain(names(SANDBOX))
+                    .chain(names(RESOURCES))
+                    .chain(names(KILL))
+                    .chain(ACCEPTED.iter().copied())
+                    .collect();
                 Err(unknown(section, key, understood, known::SERVICE))
             }
             // The own section of a type that is not understood yet: whoever loads the unit says so once.
@@ -390,5 +343,6 @@ fn unknown(section: &str, key: &str, understood: Vec<&'static str>, known: &[&'s
 /// Every key that is understood, for tests that try them all.
 #[cfg(test)]
 pub(super) fn understood() -> impl Iterator<Item = &'static str> {
-    names(COMMON).chain(names(INSTALL)).chain(names(SERVICE)).chain(names(EXEC)).chain(names(KILL))
+    let own = names(COMMON).chain(names(INSTALL)).chain(names(SERVICE)).chain(names(KILL));
+    own.chain(names(EXEC)).chain(names(SANDBOX)).chain(names(RESOURCES))
 }

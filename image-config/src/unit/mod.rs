@@ -14,25 +14,35 @@
 //! Deliberately absent: finding files in the unit folders, evaluating conditions, substituting the environment's
 //! variables at parse time ([`ExecCommand::arguments`] does that when a process starts).
 
+mod capability;
 mod common;
 mod directives;
+mod encoded;
 mod environment;
 mod exec;
+mod exec_keys;
 mod exit_code;
 mod file;
 mod known;
 mod name;
+mod resource_keys;
+mod resources;
+mod sandbox;
+mod sandbox_keys;
 mod service;
 mod setting;
 mod signal;
 mod specifier;
 pub mod syntax;
+mod syscall_filter;
+mod syscall_groups;
 pub mod value;
 
+pub use self::capability::CapabilitySet;
 pub use self::common::{Common, Condition, ConditionKind, Install, StartLimitAction};
 pub use self::environment::{Lookup, expand_variables, parse_environment_file};
 pub use self::exec::{
-    DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit,
+    DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit, Scheduling,
     ServiceDirectory, WorkingDirectory,
 };
 pub use self::exit_code::{exit_code, exit_code_name};
@@ -40,11 +50,19 @@ pub use self::file::{Assignment, Unit, UnitFile, UnitKind, Warning};
 pub use self::name::{
     LONGEST_NAME, UnitName, UnitNameError, UnitType, escape, escape_path, unescape, unescape_path,
 };
+pub use self::resources::{
+    Amount, CpuWeight, Delegate, DevicePolicy, DeviceRule, IoLimit, ResourceControl, slice_path,
+};
+pub use self::sandbox::{
+    BindPath, FamilyFilter, KeyringMode, PrivateTmp, PrivateUsers, Propagation, ProtectControlGroups,
+    ProtectHome, ProtectProc, ProtectSystem, Sandbox, SandboxPath,
+};
 pub use self::service::{
     ExecCommand, ExitStatusSet, KillContext, KillMode, NotifyAccess, Restart, Service, ServiceType,
 };
 pub use self::signal::Signal;
 pub use self::specifier::{SpecifierError, System, expand_specifiers};
+pub use self::syscall_filter::{Denial, SyscallFilter};
 pub use self::value::TimeSpan;
 
 #[cfg(test)]
