@@ -1,9 +1,9 @@
 //! The keys of [`ExecContext`] and how their values are read.
 
-use super::directives::Directive;
 use super::encoded;
 use super::exec::{DirectoryPreserve, ExecContext, Resource};
-use super::setting::{Ignored, LimitUnit, Setting};
+use super::reader::{Directive, Ignored};
+use super::setting::{LimitUnit, Setting};
 use super::syntax::{Escapes, split_words};
 use super::value::{self, ValueError, boolean};
 

@@ -1,27 +1,7 @@
 //! Keys that systemd 257 has and this crate does not understand: told apart from misspelled ones.
 
 /// Of `[Unit]`.
-pub(super) const UNIT: &[&str] = &[
-    "CollectMode",
-    "JobRunningTimeoutSec",
-    "JobTimeoutAction",
-    "JobTimeoutRebootArgument",
-    "JoinsNamespaceOf",
-    "FailureActionExitStatus",
-    "OnFailureIsolate",
-    "OnFailureJobMode",
-    "OnSuccessJobMode",
-    "PropagateReloadFrom",
-    "PropagateReloadTo",
-    "PropagatesReloadTo",
-    "PropagatesStopTo",
-    "RebootArgument",
-    "ReloadPropagatedFrom",
-    "SourcePath",
-    "StopPropagatedFrom",
-    "SuccessActionExitStatus",
-    "SurviveFinalKillSignal",
-];
+pub(super) const UNIT: &[&str] = &["RequiresOverridable", "RequisiteOverridable"];
 
 /// Of `[Service]`: its own, and those of systemd.exec(5), systemd.kill(5) and systemd.resource-control(5).
 pub(super) const SERVICE: &[&str] = &[
@@ -36,7 +16,6 @@ pub(super) const SERVICE: &[&str] = &[
     "DefaultMemoryLow",
     "DefaultMemoryMin",
     "DisableControllers",
-    "ExitType",
     "ExtensionDirectories",
     "ExtensionImagePolicy",
     "ExtensionImages",
@@ -71,13 +50,9 @@ pub(super) const SERVICE: &[&str] = &[
     "NonBlocking",
     "NUMAMask",
     "NUMAPolicy",
-    "OOMPolicy",
     "OpenFile",
     "PrivatePIDs",
     "RebootArgument",
-    "RestartMaxDelaySec",
-    "RestartMode",
-    "RestartSteps",
     "RestrictFileSystems",
     "RestrictNetworkInterfaces",
     "RootDirectoryStartOnly",
@@ -88,18 +63,37 @@ pub(super) const SERVICE: &[&str] = &[
     "RootImageOptions",
     "RootImagePolicy",
     "RootVerity",
-    "RuntimeRandomizedExtraSec",
     "SELinuxContext",
     "SetCredentialEncrypted",
     "SmackProcessLabel",
     "SocketBindAllow",
     "SocketBindDeny",
-    "Sockets",
     "SystemCallLog",
-    "TimeoutAbortSec",
-    "TimeoutStartFailureMode",
-    "TimeoutStopFailureMode",
     "USBFunctionDescriptors",
     "USBFunctionStrings",
-    "WatchdogSignal",
 ];
+
+/// More of systemd.exec(5) and systemd.resource-control(5): names of old that systemd still takes, and limits that hold
+/// only until boot or shutdown is over.
+pub(super) const OLD_OR_STARTUP: &[&str] = &[
+    "BlockIODeviceWeight",
+    "BlockIOReadBandwidth",
+    "BlockIOWeight",
+    "BlockIOWriteBandwidth",
+    "DefaultStartupMemoryLow",
+    "StartupAllowedCPUs",
+    "StartupAllowedMemoryNodes",
+    "StartupBlockIOWeight",
+    "StartupCPUShares",
+    "StartupMemoryHigh",
+    "StartupMemoryLow",
+    "StartupMemoryMax",
+    "StartupMemorySwapMax",
+    "StartupMemoryZSwapMax",
+    "TimeoutCleanSec",
+];
+
+/// Of `[Scope]` beside those of systemd.kill(5) and systemd.resource-control(5). Scopes are made by programs, not by
+/// files, and this system has none.
+pub(super) const SCOPE: &[&str] =
+    &["OOMPolicy", "RuntimeMaxSec", "RuntimeRandomizedExtraSec", "TimeoutStopSec"];

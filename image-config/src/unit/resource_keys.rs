@@ -1,9 +1,9 @@
 //! The keys of [`ResourceControl`] and how their values are read.
 
-use super::directives::Directive;
 use super::name::{UnitName, UnitType};
+use super::reader::{Directive, Ignored};
 use super::resources::{Amount, CpuWeight, Delegate, DevicePolicy, DeviceRule, IoLimit, ResourceControl};
-use super::setting::{Ignored, Setting};
+use super::setting::Setting;
 use super::syntax::Escapes;
 use super::value::{self, ValueError, boolean};
 
@@ -118,7 +118,7 @@ fn tasks(text: &str) -> Result<Amount, ValueError> {
 impl Setting<'_> {
     /// `device value`; a device more than once: the last counts. Empty resets.
     pub fn of_device<T>(
-        &self,
+        &mut self,
         slot: &mut Vec<(String, T)>,
         parse: fn(&str) -> Result<T, ValueError>,
     ) -> Result<(), Ignored> {
@@ -135,7 +135,7 @@ impl Setting<'_> {
 
     /// `IOReadBandwidthMax=` and its kin: bytes count in thousands here; empty resets this one.
     pub fn io_limit(
-        &self,
+        &mut self,
         slot: &mut Vec<(String, IoLimit, Option<u64>)>,
         kind: IoLimit,
     ) -> Result<(), Ignored> {
@@ -153,8 +153,8 @@ impl Setting<'_> {
         Ok(())
     }
 
-    fn device_and_value(&self) -> Result<(String, String), Ignored> {
-        match <[String; 2]>::try_from(self.words(Escapes::Decode)?) {
+    fn device_and_value(&mut self) -> Result<(String, String), Ignored> {
+        match <[String; 2]>::try_from(self.words(Escapes::Strip)?) {
             Ok([device, value]) => {
                 let device = value::absolute_path(&device).map_err(|error| self.ignored(&error))?;
                 Ok((device, value))
@@ -175,7 +175,7 @@ impl Setting<'_> {
             Some(Delegate::All) if !self.value.is_empty() => CONTROLLERS.map(str::to_owned).to_vec(),
             _ => Vec::new(),
         };
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             if CONTROLLERS.contains(&word.as_str()) {
                 if !controllers.contains(&word) {
                     controllers.push(word);
@@ -214,12 +214,12 @@ impl Setting<'_> {
     }
 
     /// `DeviceAllow=`, a device and any of `r`, `w`, `m`; empty resets.
-    pub fn device_rule(&self, slot: &mut Vec<DeviceRule>) -> Result<(), Ignored> {
+    pub fn device_rule(&mut self, slot: &mut Vec<DeviceRule>) -> Result<(), Ignored> {
         if self.value.is_empty() {
             slot.clear();
             return Ok(());
         }
-        let words = self.words(Escapes::Decode)?;
+        let words = self.words(Escapes::Strip)?;
         let (device, access) = match words.as_slice() {
             [device] => (device.as_str(), "rwm"),
             [device, access] => (device.as_str(), access.as_str()),

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::capability::CapabilitySet;
-use super::directives::Directive;
+use super::reader::{Directive, Ignored};
 use super::sandbox::{
     BindPath, FamilyFilter, KeyringMode, PrivateTmp, PrivateUsers, Propagation, ProtectControlGroups,
     ProtectHome, ProtectProc, ProtectSystem, Sandbox, SandboxPath,
 };
-use super::setting::{Ignored, Setting, strip};
+use super::setting::{Setting, strip};
 use super::syntax::Escapes;
 use super::syscall_filter::{Denial, SyscallFilter, denial};
 use super::value::{self, ValueError, boolean};
@@ -213,7 +213,7 @@ impl Setting<'_> {
         if self.value.is_empty() {
             slot.clear();
         }
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             match Self::read_sandbox_path(&word) {
                 Ok(path) => slot.push(path),
                 Err(error) => self.warn(format!("`{}=`: {error}; it is left out", self.key)),
@@ -227,7 +227,7 @@ impl Setting<'_> {
         if self.value.is_empty() {
             slot.clear();
         }
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             match bind_path(&word, read_only) {
                 Ok(path) => slot.push(path),
                 Err(error) => self.warn(format!("`{}=`: {error}; it is left out", self.key)),
@@ -241,7 +241,7 @@ impl Setting<'_> {
         if self.value.is_empty() {
             slot.clear();
         }
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             let (path, options) = word.split_once(':').unwrap_or((&word, ""));
             match value::absolute_path(path) {
                 Ok(path) => slot.push((path, options.to_owned())),
@@ -263,7 +263,7 @@ impl Setting<'_> {
             return Ok(());
         }
         let mut listed = CapabilitySet::NONE;
-        for word in self.words_of(rest, Escapes::Decode)? {
+        for word in self.words_of(rest, Escapes::Strip)? {
             match CapabilitySet::one(&word) {
                 Ok(one) => listed = listed.with(one),
                 Err(error) => self.warn(format!("`{}=`: {error}; it is left out", self.key)),
@@ -278,7 +278,7 @@ impl Setting<'_> {
         if self.value.is_empty() {
             *slot = 0;
         }
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             match value::choice(&word, SECURE_BITS) {
                 Ok(bit) => *slot |= bit,
                 Err(error) => self.warn(format!("`{}=`: {error}; it is left out", self.key)),
@@ -301,7 +301,7 @@ impl Setting<'_> {
             _ => {}
         }
         let (inverted, rest) = strip(self.value, '~');
-        let words = self.words_of(rest, Escapes::Decode)?;
+        let words = self.words_of(rest, Escapes::Strip)?;
         let filter =
             slot.get_or_insert_with(|| FamilyFilter { is_allow_list: !inverted, families: BTreeSet::new() });
         for word in words {
@@ -329,7 +329,7 @@ impl Setting<'_> {
         let all = NAMESPACES.iter().fold(0, |all, (_, flag)| all | flag);
         let (inverted, rest) = strip(self.value, '~');
         let mut listed = 0;
-        for word in self.words_of(rest, Escapes::Decode)? {
+        for word in self.words_of(rest, Escapes::Strip)? {
             match value::choice(&word, NAMESPACES) {
                 Ok(flag) => listed |= flag,
                 Err(_) => self.warn(format!("`{word}` in `{}=` is left out: it is no namespace", self.key)),
@@ -351,7 +351,7 @@ impl Setting<'_> {
             return Ok(());
         }
         let (inverted, rest) = strip(self.value, '~');
-        let words = self.words_of(rest, Escapes::Decode)?;
+        let words = self.words_of(rest, Escapes::Strip)?;
         let filter = slot.get_or_insert_with(|| SyscallFilter::begin(inverted));
         for word in words {
             if let Err(problem) = filter.add(&word, inverted) {

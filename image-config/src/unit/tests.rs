@@ -1,3 +1,5 @@
+mod kinds;
+
 use std::time::Duration;
 
 use super::*;
@@ -117,7 +119,7 @@ fn broken_command_lines_are_ignored_with_a_warning() {
         ("/bin/", "names no program"),
         ("@/bin/sh", "the name that `@` asks for is missing"),
         ("/bin/sh \"open", "a quote is not closed"),
-        ("/bin/sh \\q", "a backslash begins no known escape"),
+        ("/bin/sh \"a\\q", "a backslash begins no known escape"),
         ("-", "names no program"),
     ] {
         let (service, warnings) = service(&format!("ExecStartPre={value}"));
@@ -125,6 +127,56 @@ fn broken_command_lines_are_ignored_with_a_warning() {
         assert!(warnings[0].starts_with("f:3: `ExecStartPre=` is ignored"), "{warnings:?}");
         assert!(warnings[0].contains(problem), "{warnings:?}");
     }
+}
+
+#[test]
+fn a_word_with_an_unknown_escape_is_taken_as_it_stands() {
+    let (service, warnings) = service(r#"ExecStartPre=/bin/grep "a\.b" \d c\x41"#);
+    assert_eq!(service.exec_start_pre[0].raw_arguments, [r"a\.b", r"\d", "cA"]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("f:3: `ExecStartPre=`: a backslash begins no known escape"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn the_rest_of_the_unit_section_is_understood() {
+    let (unit, warnings) = typed(
+        "a.service",
+        "[Unit]\nCollectMode=inactive-or-failed\nRebootArgument=x %%\nFailureActionExitStatus=7\nSuccessActionExitStatus=256\n\
+         JoinsNamespaceOf=b.service\nSurviveFinalKillSignal=yes\nSourcePath=/etc/fstab\nJobTimeoutRebootArgument=y\n\
+         [Service]\nExecStart=/a\n",
+    );
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("an exit status from 0 to 255"), "{warnings:?}");
+    let common = &unit.common;
+    assert_eq!(common.collect_mode, CollectMode::InactiveOrFailed);
+    assert_eq!(common.reboot_argument.as_deref(), Some("x %"));
+    assert_eq!((common.failure_action_exit_status, common.success_action_exit_status), (Some(7), None));
+    assert_eq!(names(&common.joins_namespace_of), ["b.service"]);
+    assert_eq!(common.source_path.as_deref(), Some("/etc/fstab"));
+}
+
+#[test]
+fn conditions_have_marks_before_them_and_paths_are_absolute() {
+    let (unit, warnings) = typed(
+        "a.target",
+        "[Unit]\nConditionPathExists=| ! //a//b\nConditionHost=!x\nConditionPathExists=rel\nAssertFileNotEmpty=/c\n",
+    );
+    let shown: Vec<_> =
+        unit.common.conditions.iter().map(|it| (it.trigger, it.negate, it.argument.as_str())).collect();
+    assert_eq!(shown, [(true, true, "/a/b"), (false, true, "x")]);
+    assert!(warnings[0].starts_with("f:4: `ConditionPathExists=` is ignored"), "{warnings:?}");
+    assert_eq!(unit.common.asserts.len(), 1);
+}
+
+#[test]
+fn words_before_a_broken_one_count() {
+    let (got, warnings) = service("Environment=A=1 \"B=2\nEnvironment=C=3 D=%I\\q E=4");
+    assert_eq!(got.exec.environment, [("A".into(), "1".into()), ("C".into(), "3".into())]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("counts up to `A=1` only"), "{warnings:?}");
 }
 
 #[test]
@@ -166,7 +218,7 @@ fn dependencies_name_units_and_instances_of_templates() {
     assert!(warnings[0].contains("it is a template"), "{warnings:?}");
     let (unit, _) = typed("a.socket", "[Unit]\nAfter=dev-x\\x2dy.device\n[Socket]\nListenStream=1\n");
     assert_eq!(names(&unit.common.after), ["dev-x\\x2dy.device"]);
-    assert_eq!(unit.kind, UnitKind::Other(UnitType::Socket));
+    assert!(matches!(unit.kind, UnitKind::Socket(_)));
 }
 
 #[test]
@@ -356,12 +408,18 @@ proptest::proptest! {
     #[test]
     fn no_value_of_any_key_panics(value in "(\\PC|%[a-zA-Z]|\\\\|\"|;|[0-9]|:|-|@|/|\\.| ){0,30}") {
         use std::fmt::Write as _;
-        let mut text = String::from("[Service]\n");
-        for key in directives::understood() {
-            writeln!(text, "{key}={value}").unwrap();
+        let [common, install] = reader::understood_by_all();
+        for (suffix, keys) in reader::understood() {
+            let own = suffix[..1].to_uppercase() + &suffix[1..];
+            let mut text = String::from("[Unit]\nConditionHost=x\n");
+            for (section, keys) in [("Unit", &common), ("Install", &install), (own.as_str(), &keys)] {
+                writeln!(text, "[{section}]").unwrap();
+                for key in keys {
+                    writeln!(text, "{key}={value}").unwrap();
+                }
+            }
+            let name = UnitName::parse(&format!("a@b.{suffix}")).unwrap();
+            let _ = Unit::parse(&name, &[("f", text.as_bytes())], &System::default());
         }
-        let text = text.replace("[Service]", "[Service]\nConditionHost=x\n[Unit]") + &text + &text.replace("Service", "Install");
-        let name = UnitName::parse("a@b.service").unwrap();
-        let _ = Unit::parse(&name, &[("f", text.as_bytes())], &System::default());
     }
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// (systemd's default where `/bin` and `/sbin` are links into `/usr`.)
 pub const SEARCH_PATH: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
+/// `DefaultTimeoutStartSec=` and `DefaultTimeoutStopSec=` of systemd.
+pub(super) const DEFAULT_TIMEOUT: TimeSpan = TimeSpan::Finite(Duration::from_secs(90));
+
 /// A span of time, or none that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimeSpan {
@@ -78,7 +81,7 @@ pub struct ValueError {
     pub expected: &'static str,
 }
 
-fn refuse<T>(value: &str, expected: &'static str) -> Result<T, ValueError> {
+pub(super) fn refuse<T>(value: &str, expected: &'static str) -> Result<T, ValueError> {
     Err(ValueError { value: value.to_owned(), expected })
 }
 

@@ -91,7 +91,6 @@ impl Cgroups {
     ///
     /// # Errors
     /// The kernel's, for the folder.
-    #[allow(dead_code, reason = "for slice units, which have no typed view of their settings yet")]
     pub fn configure_slice(
         &self,
         slice: &str,

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use image_config::unit::Signal;
+use image_config::unit::{self as typed, Signal, slice_path};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -56,6 +56,7 @@ impl Shell {
             Effect::JobFinished { job, unit, kind, result } => self.job_finished(job, unit, kind, result),
             Effect::Log { unit, level, text } => self.log_unit(unit, level, &text),
             Effect::Power(action) => self.power = Some(action),
+            other => self.execute_for_trigger(other),
         }
     }
 
@@ -123,11 +124,22 @@ impl Shell {
         run
     }
 
+    /// Makes the unit's control group and those of the slices that it is in.
     fn ensure_cgroup(&mut self, unit: UnitId) -> io::Result<()> {
         let starting = self.stage != Stage::Up;
         let (Some(cgroups), Some(file)) = (&mut self.cgroups, self.units.get(&unit)) else { return Ok(()) };
         let Some(service) = file.service() else { return Ok(()) };
-        let problems = cgroups.ensure(unit, &file.name, &service.resources, starting)?;
+        if cgroups.path(unit).is_some() {
+            return Ok(());
+        }
+        let mut problems = Vec::new();
+        for slice in slice_path(&service.resources.slice_of(&file.name)) {
+            let found = self.sup.lookup(&slice).and_then(|id| self.units.get(&id));
+            if let Some(typed::UnitKind::Slice(settings)) = found.map(|found| &found.kind) {
+                problems.extend(cgroups.configure_slice(&slice, &settings.resources, starting)?);
+            }
+        }
+        problems.extend(cgroups.ensure(unit, &file.name, &service.resources, starting)?);
         for problem in problems {
             self.log_unit(Some(unit), Level::Warning, &problem);
         }

@@ -21,6 +21,7 @@ mod server;
 mod shell;
 mod socket;
 mod translate;
+mod trigger_effects;
 mod views;
 
 use std::fs;
