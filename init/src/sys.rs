@@ -7,6 +7,7 @@ pub mod loopback;
 pub mod packet;
 pub mod random;
 pub mod signals;
+pub mod socket_option;
 pub mod spawn;
 pub mod terminal;
 pub mod tsc;

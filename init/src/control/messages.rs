@@ -45,7 +45,19 @@ pub enum Method {
         unit: String,
         /// The signal's number.
         signal: i32,
+        /// `all`, `main` or `control`; `all` when absent.
+        #[serde(default)]
+        whom: String,
     },
+    /// Timers, with their moments.
+    #[serde(rename = "org.ferrite.Init.Timers")]
+    Timers {},
+    /// What sockets listen at.
+    #[serde(rename = "org.ferrite.Init.Sockets")]
+    Sockets {},
+    /// `daemon-reexec`
+    #[serde(rename = "org.ferrite.Init.Reexec")]
+    Reexec {},
     /// The state of the machine as a whole.
     #[serde(rename = "org.ferrite.Init.State")]
     State {},
@@ -93,6 +105,12 @@ pub struct Answer {
     /// Jobs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobView>,
+    /// Timers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<TimerView>,
+    /// Sockets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketView>,
     /// `initializing`, `starting`, `running`, `degraded`, `maintenance`, `stopping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -141,7 +159,11 @@ pub struct UnitView {
     pub changed_at: u64,
     /// Microseconds of `CLOCK_MONOTONIC` when it became active.
     pub active_since: Option<u64>,
-    /// `Type=` and the like, for `show`: more properties under systemd's names.
+    /// Microseconds of `CLOCK_MONOTONIC` when it began to start, was up, was no longer up and was down; 0 is never.
+    #[serde(default)]
+    pub times: [u64; 4],
+    /// Relations and the like, for `show` and `list-dependencies`: more properties under systemd's names. Empty in lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<(String, String)>,
 }
 
@@ -156,4 +178,30 @@ pub struct JobView {
     pub kind: String,
     /// `waiting` or `running`.
     pub state: String,
+}
+
+/// A timer as `systemctl list-timers` shows it. Moments are microseconds since 1970-01-01 00:00 UTC.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimerView {
+    /// The timer.
+    pub unit: String,
+    /// What it starts.
+    pub activates: String,
+    /// When it elapses next.
+    pub next: Option<i64>,
+    /// When it last did.
+    pub last: Option<i64>,
+}
+
+/// An address as `systemctl list-sockets` shows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketView {
+    /// The socket unit.
+    pub unit: String,
+    /// Address.
+    pub listen: String,
+    /// `Stream`, `FIFO` and so on.
+    pub kind: String,
+    /// What it starts.
+    pub activates: String,
 }

@@ -139,6 +139,7 @@ pub fn prepare(command: &ExecCommand, how: &Circumstances<'_>) -> Result<Plan, P
         folder_optional,
         no_new_privileges: exec.no_new_privileges && !command.full_privileges,
         ignore_sigpipe: exec.ignore_sigpipe.unwrap_or(true),
+        descriptors: Vec::new(),
     })
 }
 

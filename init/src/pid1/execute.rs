@@ -74,9 +74,16 @@ impl Shell {
         main_pid: Option<u32>,
     ) -> Result<u32, (i32, String)> {
         let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
-        let variables = self.variables(unit, place.phase);
-        let file = self.units.get(&unit).ok_or((219, "its unit file is gone".to_owned()))?;
-        let service = file.service().ok_or((219, "it is no service".to_owned()))?;
+        let mut variables = self.variables(unit, place.phase);
+        let passed = if place.phase == Phase::Start { self.descriptors_for(unit) } else { Vec::new() };
+        let (descriptors, names): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
+        if !descriptors.is_empty() {
+            variables.push(("LISTEN_FDS", descriptors.len().to_string()));
+            variables.push(("LISTEN_FDNAMES", names.join(":")));
+            variables.push(("LISTEN_PID", spawn::PID_PLACE.to_owned()));
+        }
+        let service = super::shell::commands_of(&self.units, &self.hooks, unit);
+        let service = service.ok_or((219, "its unit file is gone".to_owned()))?;
         let command = translate::commands(service, place.phase).get(place.index);
         let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
         let (output, child_output) =
@@ -90,7 +97,8 @@ impl Shell {
             variables,
             log: std::os::fd::AsFd::as_fd(&child_output),
         };
-        let plan = command::prepare(command, &how).map_err(|error| (error.code, error.text()))?;
+        let mut plan = command::prepare(command, &how).map_err(|error| (error.code, error.text()))?;
+        plan.descriptors = descriptors;
         let name = self.sup.name(unit).to_owned();
         let folder = match &mut self.cgroups {
             Some(cgroups) => Some(cgroups.ensure(unit, &name).map_err(resources("cannot make its cgroup"))?),
@@ -113,6 +121,7 @@ impl Shell {
     fn variables(&self, unit: UnitId, phase: Phase) -> Vec<(&'static str, String)> {
         let mut variables = Vec::new();
         let Some(found) = self.sup.unit(unit) else { return variables };
+        variables.extend(self.peer_variables(unit));
         let Some(service) = &found.spec.service else { return variables };
         if service.notify_access != NotifyAccess::None {
             variables.push(("NOTIFY_SOCKET", self.notify_path.to_string_lossy().into_owned()));

@@ -30,6 +30,17 @@ impl Shell {
                 }
             }
             Some(Source::PowerButton) => self.read_button(),
+            Some(Source::Socket(unit, index)) => {
+                let (unit, index) = (*unit, *index);
+                self.socket_ready(unit, index);
+            }
+            Some(Source::Paths(unit)) => {
+                let unit = *unit;
+                self.paths_ready(unit);
+            }
+            Some(Source::Tables) => self.tables_ready(),
+            Some(Source::Devices) => self.devices_ready(),
+            Some(Source::Clock) => self.clock_ready(),
         }
         self.carry_out(Vec::new());
     }
@@ -39,6 +50,17 @@ impl Shell {
             self.console.note("Power button pressed");
             self.begin_power("poweroff.target");
         }
+    }
+
+    fn clock_ready(&mut self) {
+        let Some(clock) = &self.clock else { return };
+        let mut count = [0; 8];
+        // ECANCELED is the news; what else there may be means nothing.
+        let _news = rustix::io::read(clock, &mut count);
+        if let Err(error) = super::shell::arm_clock_watch(clock) {
+            self.say(Level::Warning, &format!("changes of the clock are not noticed any more: {error}"));
+        }
+        self.clock_was_set();
     }
 
     pub(super) fn read_signals(&mut self) {

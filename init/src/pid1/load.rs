@@ -5,12 +5,14 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use image_config::unit::{System, Unit, UnitName, Warning};
+use image_config::unit::{Service, System, Unit, UnitName, UnitType, Warning};
 
-use super::translate;
-use crate::supervisor::{Edge, LoadState, UnitSpec};
+use super::{hooks, translate};
+use crate::supervisor::{Edge, LoadState, Monotonic, UnitKind, UnitSpec};
 use crate::unit_files::{Fragment, UnitFolders};
 
+/// How long a job waits for a device: systemd's `DefaultDeviceTimeoutSec=`.
+const DEVICE_PATIENCE: Monotonic = Monotonic::seconds(90);
 /// A unit file larger than this is refused: nobody writes one, and PID 1's memory is not a file's to spend.
 const LARGEST_FILE: u64 = 4 << 20;
 
@@ -21,6 +23,8 @@ pub struct Loaded {
     pub spec: UnitSpec,
     /// The typed settings, when there are any.
     pub unit: Option<Unit>,
+    /// Commands of a unit that is no service.
+    pub hooks: Option<Box<Service>>,
     /// What was wrong with its files.
     pub warnings: Vec<Warning>,
 }
@@ -32,6 +36,19 @@ pub struct Loader {
     system: System,
     /// What units want beyond their files.
     wants: Vec<(String, String)>,
+    /// Mounts and swaps that the kernel has.
+    found: BTreeSet<String>,
+}
+
+/// Targets that the default dependencies of a kind of unit name.
+fn default_targets(kind: UnitKind) -> &'static [&'static str] {
+    match kind {
+        UnitKind::Service => &["sysinit.target", "basic.target", "shutdown.target"],
+        UnitKind::Socket | UnitKind::Timer | UnitKind::Path => &["sysinit.target", "shutdown.target"],
+        UnitKind::Mount | UnitKind::Swap => &["umount.target"],
+        UnitKind::Target | UnitKind::Slice => &["shutdown.target"],
+        UnitKind::Device | UnitKind::Unsupported => &[],
+    }
 }
 
 impl Loader {
@@ -41,12 +58,14 @@ impl Loader {
             folders: UnitFolders::of_system(root),
             system,
             wants: Vec::new(),
+            found: BTreeSet::new(),
         }
     }
 
     /// A loader for one folder of unit files, for tests on a host.
     pub fn of_folder(folder: &Path, system: System) -> Loader {
-        Loader { folders: UnitFolders::new(vec![folder.to_owned()]), system, wants: Vec::new() }
+        let folders = UnitFolders::new(vec![folder.to_owned()]);
+        Loader { folders, system, wants: Vec::new(), found: BTreeSet::new() }
     }
 
     /// Makes `unit` want `other`, as a link in its `.wants` folder would.
@@ -73,7 +92,7 @@ impl Loader {
                 unit.spec.relations.iter().filter(|(edge, _)| leads_on(edge)).map(|(_, other)| other.clone()),
             );
             if unit.spec.default_dependencies {
-                work.extend(["sysinit.target", "basic.target", "shutdown.target"].map(str::to_owned));
+                work.extend(default_targets(unit.spec.kind).iter().map(|name| (*name).to_owned()));
             }
             loaded.push(unit);
         }
@@ -85,6 +104,7 @@ impl Loader {
         let bad = |name: &str, load: LoadState| Loaded {
             spec: UnitSpec { load, ..UnitSpec::not_found(name) },
             unit: None,
+            hooks: None,
             warnings: Vec::new(),
         };
         let parsed = match UnitName::parse(name) {
@@ -93,19 +113,20 @@ impl Loader {
             Err(error) => return bad(name, LoadState::Bad(error.to_string())),
         };
         match self.folders.fragment(&parsed) {
+            Fragment::NotFound if self.is_built_in(&parsed) => self.assemble(&parsed, None, &[]),
             Fragment::NotFound => bad(name, LoadState::NotFound),
             Fragment::Masked => bad(name, LoadState::Masked),
             Fragment::Unreadable(problem) => bad(name, LoadState::Bad(problem)),
-            Fragment::Found { name, path, aliases } => self.assemble(&name, &path, &aliases),
+            Fragment::Found { name, path, aliases } => self.assemble(&name, Some(&path), &aliases),
         }
     }
 
     /// Main file and drop-ins into one unit.
-    fn assemble(&self, name: &UnitName, path: &Path, aliases: &[UnitName]) -> Loaded {
+    fn assemble(&self, name: &UnitName, path: Option<&Path>, aliases: &[UnitName]) -> Loaded {
         let mut warnings = Vec::new();
         let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
         let names: Vec<&UnitName> = std::iter::once(name).chain(aliases).collect();
-        for file in std::iter::once(path.to_owned()).chain(self.folders.drop_ins(&names)) {
+        for file in path.map(Path::to_owned).into_iter().chain(self.folders.drop_ins(&names)) {
             let shown = file.display().to_string();
             match read_bounded(&file) {
                 Ok(text) => texts.push((shown, text)),
@@ -122,7 +143,15 @@ impl Loader {
             texts.iter().map(|(path, text)| (path.as_str(), text.as_slice())).collect();
         let (unit, more) = Unit::parse(name, &fragments, &self.system);
         warnings.extend(more);
-        let mut spec = translate::unit_spec(&unit);
+        let (mut spec, commands) = translate::unit_spec(&unit);
+        if path.is_none() {
+            spec.load = LoadState::Loaded;
+            spec.default_dependencies &= name.kind() == UnitType::Slice;
+        }
+        spec.relations.extend(self.mount_relations(&unit));
+        if name.kind() == UnitType::Device {
+            spec.job_running_timeout = spec.job_running_timeout.or(Some(DEVICE_PATIENCE));
+        }
         spec.aliases = aliases.iter().map(|alias| alias.as_str().to_owned()).collect();
         for (suffix, edge) in
             [("wants", Edge::Wants), ("requires", Edge::Requires), ("upholds", Edge::Upholds)]
@@ -131,7 +160,41 @@ impl Loader {
         }
         let wanted = self.wants.iter().filter(|(holder, _)| *holder == spec.name);
         spec.relations.extend(wanted.map(|(_, other)| (Edge::Wants, other.clone())));
-        Loaded { spec, unit: Some(unit), warnings }
+        Loaded { spec, unit: Some(unit), hooks: commands, warnings }
+    }
+
+    /// Units that are there without a file: devices and slices always, mounts and swaps when the kernel has them.
+    fn is_built_in(&self, name: &UnitName) -> bool {
+        match name.kind() {
+            UnitType::Device | UnitType::Slice => true,
+            UnitType::Mount | UnitType::Swap => self.found.contains(name.as_str()),
+            _ => false,
+        }
+    }
+
+    /// The machine's id, for what is to be the same on it every time.
+    pub fn machine_id(&self) -> &str {
+        &self.system.machine_id
+    }
+
+    /// What the kernel has mounted and swaps to, by unit name.
+    pub fn set_found(&mut self, found: BTreeSet<String>) {
+        self.found = found;
+    }
+
+    /// `RequiresMountsFor=` and its like: of the mount units above a path those that somebody has written.
+    fn mount_relations(&self, unit: &Unit) -> Vec<(Edge, String)> {
+        let mut relations = Vec::new();
+        for (path, edge) in hooks::needed_paths(unit) {
+            for name in hooks::mounts_above(&path) {
+                let written = name != unit.name.as_str()
+                    && UnitName::parse(&name).is_ok_and(|name| self.folders.find(&name).is_some());
+                if written {
+                    relations.extend([(edge, name.clone()), (Edge::After, name)]);
+                }
+            }
+        }
+        relations
     }
 }
 

@@ -164,8 +164,15 @@ impl Shell {
 
     /// The answer to a call; `None` when it comes later.
     fn answer(&mut self, key: u64, uid: u32, method: Method) -> Option<Result<Answer, String>> {
-        let changes =
-            !matches!(method, Method::List {} | Method::Show { .. } | Method::Jobs {} | Method::State {});
+        let changes = !matches!(
+            method,
+            Method::List {}
+                | Method::Show { .. }
+                | Method::Jobs {}
+                | Method::State {}
+                | Method::Timers {}
+                | Method::Sockets {}
+        );
         if changes && uid != 0 && uid != rustix::process::geteuid().as_raw() {
             return Some(Err("Access denied: only root may do that.".to_owned()));
         }
@@ -176,9 +183,12 @@ impl Shell {
             Method::Show { unit } => {
                 self.load(std::slice::from_ref(&unit));
                 let id = self.sup.lookup(&unit);
-                Answer { units: id.map(|id| views::one(self, id)).into_iter().collect(), ..Answer::default() }
+                Answer { units: id.map(|id| views::detailed(self, id)).into_iter().collect(), ..Answer::default() }
             }
             Method::Jobs {} => Answer { jobs: views::jobs(self), ..Answer::default() },
+            Method::Timers {} => Answer { timers: views::timers(self), ..Answer::default() },
+            Method::Sockets {} => Answer { sockets: views::sockets(self), ..Answer::default() },
+            Method::Reexec {} => return Some(Err("PID 1 cannot execute itself again yet.".to_owned())),
             Method::State {} => Answer { state: Some(views::state(self).to_owned()), ..Answer::default() },
             Method::Reload {} => {
                 self.reload_files();
@@ -197,14 +207,24 @@ impl Shell {
                 self.carry_out(effects);
                 done()
             }
-            Method::Kill { unit, signal } => {
+            Method::Kill { unit, signal, whom } => {
                 let Some(id) = self.sup.lookup(&unit) else {
                     return Some(Err(format!("Unit {unit} not loaded.")));
                 };
                 if !(1..=64).contains(&signal) {
                     return Some(Err(format!("{signal} is no signal.")));
                 }
-                self.execute(crate::supervisor::Effect::Kill { unit: id, target: KillTarget::Group, signal });
+                let process = self.sup.unit(id).map(|unit| (unit.run.main, unit.run.control));
+                let target = match (whom.as_str(), process) {
+                    ("" | "all", _) => KillTarget::Group,
+                    ("main", Some((Some(main), _))) => KillTarget::Process(main.id),
+                    ("control", Some((_, Some(control)))) => KillTarget::Process(control.id),
+                    ("main" | "control", _) => {
+                        return Some(Err(format!("Unit {unit} has no {whom} process.")));
+                    }
+                    _ => return Some(Err(format!("{whom} is none of all, main and control."))),
+                };
+                self.execute(crate::supervisor::Effect::Kill { unit: id, target, signal });
                 done()
             }
             Method::ForcePower { action } => {
@@ -226,7 +246,7 @@ impl Shell {
         };
         let unit = self.sup.unit(id)?;
         let (up, loaded) = (!unit.active().is_down(), unit.spec.load.clone());
-        let can_reload = !super::translate::has_no_reload(self.units.get(&id));
+        let can_reload = self.sup.can_reload(id);
         let kind = match request.verb.as_str() {
             "start" => JobKind::Start,
             "stop" if loaded == LoadState::NotFound && !up => {
@@ -234,17 +254,24 @@ impl Shell {
             }
             "stop" => JobKind::Stop,
             "restart" => JobKind::Restart,
-            "try-restart" | "condrestart" if !up => return queued("done"),
-            "try-restart" | "condrestart" => JobKind::Restart,
+            "try-restart" | "condrestart" => JobKind::TryRestart,
             "reload" => JobKind::Reload,
-            "reload-or-restart" | "force-reload" if can_reload && up => JobKind::Reload,
+            "reload-or-restart" | "force-reload" if can_reload => JobKind::ReloadOrStart,
             "reload-or-restart" | "force-reload" => JobKind::Restart,
+            "try-reload-or-restart" if can_reload => JobKind::TryReload,
+            "try-reload-or-restart" => JobKind::TryRestart,
             other => return Some(Err(format!("Unknown verb {other}."))),
         };
         let mode = match request.mode.as_str() {
             "isolate" => Mode::Isolate,
             "replace-irreversibly" => Mode::ReplaceIrreversibly,
-            _ => Mode::Replace,
+            "fail" => Mode::Fail,
+            "flush" => Mode::Flush,
+            "ignore-dependencies" => Mode::IgnoreDependencies,
+            "ignore-requirements" => Mode::IgnoreRequirements,
+            "restart-dependencies" => Mode::RestartDependencies,
+            "replace" | "" => Mode::Replace,
+            other => return Some(Err(format!("Unknown job mode {other}."))),
         };
         let mut effects = Vec::new();
         let requested = self.sup.request_by_hand(now(), id, kind, mode, &mut effects);

@@ -45,7 +45,12 @@ pub struct Plan {
     pub no_new_privileges: bool,
     /// SIGPIPE is ignored.
     pub ignore_sigpipe: bool,
+    /// Descriptors 3 and following (socket activation).
+    pub descriptors: Vec<OwnedFd>,
 }
+
+/// What stands in an environment for the PID of the process itself, which is only known once there is one.
+pub const PID_PLACE: &str = "4294967295";
 
 /// A process that was started.
 #[derive(Debug)]
@@ -166,10 +171,51 @@ pub fn spawn(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     }
     if pid == 0 {
         // SAFETY: this is the child; both vectors are NUL-terminated arrays of C strings that live as long as it does.
+        unsafe { write_pid(&environment) };
+        // SAFETY: as above.
         unsafe { become_program(plan, arguments.as_ptr(), environment.as_ptr(), child_report.as_raw_fd()) }
     }
     drop(child_report);
     Ok(Child { pid: u32::try_from(pid).unwrap_or(0), report })
+}
+
+/// Puts this process's PID in the place of [`PID_PLACE`] in `LISTEN_PID`.
+///
+/// # Safety
+/// Only in a child that shares nothing with its parent: it writes to the strings, which are its own copies.
+unsafe fn write_pid(environment: &[*const libc::c_char]) {
+    const NAME: &[u8] = b"LISTEN_PID=";
+    let pid = std::process::id().to_string();
+    for text in environment.iter().filter(|text| !text.is_null()) {
+        // SAFETY: the pointers are to C strings; one that begins with the name has room for any PID behind it.
+        unsafe {
+            if std::ffi::CStr::from_ptr(*text).to_bytes().starts_with(NAME) && pid.len() <= PID_PLACE.len() {
+                let place = text.cast_mut().add(NAME.len());
+                std::ptr::copy_nonoverlapping(pid.as_ptr().cast(), place, pid.len());
+                place.add(pid.len()).write(0);
+            }
+        }
+    }
+}
+
+/// Makes the descriptors 3 and following, in order. All are moved out of each other's way first.
+///
+/// # Safety
+/// Only in a child that shares nothing with its parent.
+unsafe fn pass(descriptors: &[OwnedFd]) -> Result<(), Step> {
+    let count = RawFd::try_from(descriptors.len()).map_err(|_| Step::Streams)?;
+    // SAFETY: plain numbers; the copies above the last place to be filled are closed by execve.
+    let lift = |descriptor: &OwnedFd| unsafe {
+        libc::fcntl(descriptor.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 3 + count)
+    };
+    let lifted: Vec<RawFd> = descriptors.iter().map(lift).collect();
+    for (number, descriptor) in (3..).zip(lifted) {
+        // SAFETY: plain numbers; whatever was open at them is not needed any more.
+        if descriptor < 0 || unsafe { libc::dup2(descriptor, number) } < 0 {
+            return Err(Step::Streams);
+        }
+    }
+    Ok(())
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -187,7 +233,14 @@ unsafe fn become_program(
     report: RawFd,
 ) -> ! {
     // SAFETY: see above; the callee allocates nothing.
-    let step = match unsafe { set_up(plan) } {
+    let lowest = 3 + RawFd::try_from(plan.descriptors.len()).unwrap_or(0);
+    // SAFETY: plain numbers. The report moves out of the way of the descriptors that are passed.
+    let report = match unsafe { libc::fcntl(report, libc::F_DUPFD_CLOEXEC, lowest) } {
+        moved if moved < 0 => report,
+        moved => moved,
+    };
+    // SAFETY: as above.
+    let step = match unsafe { set_up(plan).and_then(|()| pass(&plan.descriptors)) } {
         Err(step) => step,
         Ok(()) => {
             // SAFETY: the program is a C string, the arrays are as execve wants them.
