@@ -54,12 +54,7 @@ fn default_targets(kind: UnitKind) -> &'static [&'static str] {
 impl Loader {
     /// A loader for the unit folders below `root`.
     pub fn new(root: &Path, system: System) -> Loader {
-        Loader {
-            folders: UnitFolders::of_system(root),
-            system,
-            wants: Vec::new(),
-            found: BTreeSet::new(),
-        }
+        Loader { folders: UnitFolders::of_system(root), system, wants: Vec::new(), found: BTreeSet::new() }
     }
 
     /// A loader for one folder of unit files, for tests on a host.

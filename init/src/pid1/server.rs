@@ -183,7 +183,10 @@ impl Shell {
             Method::Show { unit } => {
                 self.load(std::slice::from_ref(&unit));
                 let id = self.sup.lookup(&unit);
-                Answer { units: id.map(|id| views::detailed(self, id)).into_iter().collect(), ..Answer::default() }
+                Answer {
+                    units: id.map(|id| views::detailed(self, id)).into_iter().collect(),
+                    ..Answer::default()
+                }
             }
             Method::Jobs {} => Answer { jobs: views::jobs(self), ..Answer::default() },
             Method::Timers {} => Answer { timers: views::timers(self), ..Answer::default() },

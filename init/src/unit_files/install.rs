@@ -49,7 +49,9 @@ pub enum InstallError {
     #[error("Unit file {0} is masked.")]
     Masked(String),
     /// A template where an instance is needed.
-    #[error("Unit {0} is a template: name an instance of it, or set DefaultInstance= in its [Install] section.")]
+    #[error(
+        "Unit {0} is a template: name an instance of it, or set DefaultInstance= in its [Install] section."
+    )]
     Template(String),
     /// Something else is in the way.
     #[error("File '{}' already exists{}.", path.display(), hint)]
@@ -115,7 +117,8 @@ impl Installer {
         if !file.is_absolute() || !self.outside(file).is_file() {
             return Err(no_file());
         }
-        let is_known = self.folders.folders().iter().any(|folder| self.outside(file).parent() == Some(folder));
+        let is_known =
+            self.folders.folders().iter().any(|folder| self.outside(file).parent() == Some(folder));
         if !is_known {
             self.make_link(&self.target.join(name.as_str()), file, changes)?;
         }
@@ -160,9 +163,9 @@ impl Installer {
         let needs_instance = groups.iter().any(|(list, _)| !list.is_empty());
         let linked = match (&install.default_instance, name.is_template() && needs_instance) {
             (_, false) => name.clone(),
-            (Some(instance), true) => name
-                .with_instance(instance)
-                .map_err(|_| InstallError::Template(name.as_str().to_owned()))?,
+            (Some(instance), true) => {
+                name.with_instance(instance).map_err(|_| InstallError::Template(name.as_str().to_owned()))?
+            }
             (None, true) => return Err(InstallError::Template(name.as_str().to_owned())),
         };
         let target = self.inside(path);
@@ -260,7 +263,9 @@ impl Installer {
         match self.folders.fragment(unit) {
             Fragment::Found { name, path, .. } => Ok((name, path)),
             Fragment::Masked => Err(InstallError::Masked(unit.as_str().to_owned())),
-            Fragment::NotFound | Fragment::Unreadable(_) => Err(InstallError::NotFound(unit.as_str().to_owned())),
+            Fragment::NotFound | Fragment::Unreadable(_) => {
+                Err(InstallError::NotFound(unit.as_str().to_owned()))
+            }
         }
     }
 
@@ -306,7 +311,8 @@ fn remove(link: &Path, changes: &mut Vec<Change>) -> Result<(), InstallError> {
     fs::remove_file(link).map_err(io)?;
     changes.push(Change::Removed(link.to_owned()));
     // A folder of wants that is empty says nothing.
-    if let Some(folder) = link.parent().filter(|folder| folder.extension().is_some_and(|end| end != "system")) {
+    if let Some(folder) = link.parent().filter(|folder| folder.extension().is_some_and(|end| end != "system"))
+    {
         let _not_empty = fs::remove_dir(folder);
     }
     Ok(())
@@ -348,8 +354,10 @@ mod tests {
         "usr/lib/systemd/system/ssh.service",
         "[Service]\nExecStart=/a\n[Install]\nWantedBy=multi-user.target\nAlias=sshd.service\nAlso=ssh.socket\n",
     );
-    const SOCKET: (&str, &str) =
-        ("usr/lib/systemd/system/ssh.socket", "[Socket]\nListenStream=22\n[Install]\nRequiredBy=ssh.service\n");
+    const SOCKET: (&str, &str) = (
+        "usr/lib/systemd/system/ssh.socket",
+        "[Socket]\nListenStream=22\n[Install]\nRequiredBy=ssh.service\n",
+    );
 
     #[test]
     fn enabling_makes_the_links_and_disabling_removes_them() {

@@ -42,7 +42,8 @@ pub(super) fn links(folder: &Path) -> Vec<Link> {
     let mut found = Vec::new();
     collect(folder, false, &mut found);
     for path in read_folder(folder) {
-        let is_group = path.extension().is_some_and(|end| end == "wants" || end == "requires" || end == "upholds");
+        let is_group =
+            path.extension().is_some_and(|end| end == "wants" || end == "requires" || end == "upholds");
         if is_group && fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
             collect(&path, true, &mut found);
         }

@@ -355,9 +355,10 @@ mod tests {
         symlink("t@.service", etc.join("u@.service")).unwrap();
         let folders = UnitFolders::of_system(root.path());
         let aliases = |name: &str| match folders.fragment(&UnitName::parse(name).unwrap()) {
-            Fragment::Found { name, aliases, .. } => {
-                (name.as_str().to_owned(), aliases.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>())
-            }
+            Fragment::Found { name, aliases, .. } => (
+                name.as_str().to_owned(),
+                aliases.iter().map(|it| it.as_str().to_owned()).collect::<Vec<_>>(),
+            ),
             other => panic!("{other:?}"),
         };
         assert_eq!(aliases("real.service"), ("real.service".into(), vec!["other.service".into()]));

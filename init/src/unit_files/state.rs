@@ -98,7 +98,10 @@ impl UnitFolders {
         if place("run/systemd/transient") {
             return FileState::Transient;
         }
-        if ["run/systemd/generator", "run/systemd/generator.early", "run/systemd/generator.late"].iter().any(|it| place(it)) {
+        if ["run/systemd/generator", "run/systemd/generator.early", "run/systemd/generator.late"]
+            .iter()
+            .any(|it| place(it))
+        {
             return FileState::Generated;
         }
         // Links in /etc and /run are what enabling makes; those of the image in /usr are fixed.
@@ -108,12 +111,15 @@ impl UnitFolders {
         ] {
             let Some(folder) = self.folders().iter().find(|path| path.ends_with(folder)) else { continue };
             let all = links(folder);
-            let mut of_unit = all.iter().filter(|link| link.is_of(unit) && (link.in_group || link.is_alias()));
+            let mut of_unit =
+                all.iter().filter(|link| link.is_of(unit) && (link.in_group || link.is_alias()));
             if of_unit.next().is_some() {
                 return enabled;
             }
             let is_link = own.parent() == Some(folder) && own.is_symlink();
-            if is_link && path.canonicalize().is_ok_and(|real| !self.folders().iter().any(|it| real.starts_with(it))) {
+            if is_link
+                && path.canonicalize().is_ok_and(|real| !self.folders().iter().any(|it| real.starts_with(it)))
+            {
                 return linked;
             }
         }
@@ -122,7 +128,11 @@ impl UnitFolders {
             None => FileState::Bad,
             Some(install) if !(install.also.is_empty() && install.is_empty()) => {
                 let rules = [&install.wanted_by, &install.required_by, &install.upheld_by, &install.alias];
-                if rules.iter().all(|list| list.is_empty()) { FileState::Indirect } else { FileState::Disabled }
+                if rules.iter().all(|list| list.is_empty()) {
+                    FileState::Indirect
+                } else {
+                    FileState::Disabled
+                }
             }
             Some(_) => FileState::Static,
         }
