@@ -32,6 +32,21 @@ pub enum Method {
     /// `daemon-reload`
     #[serde(rename = "org.ferrite.Init.Reload")]
     Reload {},
+    /// `daemon-reexec`
+    #[serde(rename = "org.ferrite.Init.Reexec")]
+    Reexec {},
+    /// `list-timers`
+    #[serde(rename = "org.ferrite.Init.Timers")]
+    Timers {},
+    /// `list-sockets`
+    #[serde(rename = "org.ferrite.Init.Sockets")]
+    Sockets {},
+    /// `cancel`, of one job or of all.
+    #[serde(rename = "org.ferrite.Init.Cancel")]
+    Cancel {
+        /// The job's number; all when absent.
+        job: Option<u32>,
+    },
     /// `reset-failed`, of one unit or of all.
     #[serde(rename = "org.ferrite.Init.ResetFailed")]
     ResetFailed {
@@ -49,15 +64,6 @@ pub enum Method {
         #[serde(default)]
         whom: String,
     },
-    /// Timers, with their moments.
-    #[serde(rename = "org.ferrite.Init.Timers")]
-    Timers {},
-    /// What sockets listen at.
-    #[serde(rename = "org.ferrite.Init.Sockets")]
-    Sockets {},
-    /// `daemon-reexec`
-    #[serde(rename = "org.ferrite.Init.Reexec")]
-    Reexec {},
     /// The state of the machine as a whole.
     #[serde(rename = "org.ferrite.Init.State")]
     State {},
@@ -74,9 +80,9 @@ pub enum Method {
 pub struct JobRequest {
     /// Name or alias.
     pub unit: String,
-    /// `start`, `stop`, `restart`, `try-restart`, `reload`, `reload-or-restart`.
+    /// `start`, `stop`, `restart`, `try-restart`, `reload`, `reload-or-restart`, `try-reload-or-restart`.
     pub verb: String,
-    /// `replace`, `replace-irreversibly`, `isolate`.
+    /// A word of `--job-mode=`, systemctl(1).
     pub mode: String,
     /// Answer when the job is over.
     pub wait: bool,
@@ -105,10 +111,10 @@ pub struct Answer {
     /// Jobs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobView>,
-    /// Timers.
+    /// Timers that are not dead.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timers: Vec<TimerView>,
-    /// Sockets.
+    /// What loaded socket units listen on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<SocketView>,
     /// `initializing`, `starting`, `running`, `degraded`, `maintenance`, `stopping`.
@@ -162,9 +168,38 @@ pub struct UnitView {
     /// Microseconds of `CLOCK_MONOTONIC` when it began to start, was up, was no longer up and was down; 0 is never.
     #[serde(default)]
     pub times: [u64; 4],
-    /// Relations and the like, for `show` and `list-dependencies`: more properties under systemd's names. Empty in lists.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// `Type=` and the like, for `show`: more properties under systemd's names.
     pub properties: Vec<(String, String)>,
+}
+
+/// A timer as `systemctl list-timers` shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TimerView {
+    /// The timer.
+    pub unit: String,
+    /// What it starts.
+    pub activates: String,
+    /// Microseconds since the epoch when it elapses next.
+    pub next: Option<i64>,
+    /// Microseconds since the epoch when it last elapsed.
+    pub last: Option<i64>,
+    /// systemd's word for the coarse state.
+    pub active: String,
+}
+
+/// Something that a socket unit listens on, as `systemctl list-sockets` shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SocketView {
+    /// The socket unit.
+    pub unit: String,
+    /// What it starts.
+    pub activates: String,
+    /// The address.
+    pub listen: String,
+    /// `Stream`, `FIFO` and so on.
+    pub kind: String,
+    /// systemd's word for the coarse state.
+    pub active: String,
 }
 
 /// A job as `systemctl list-jobs` shows it.
@@ -178,30 +213,4 @@ pub struct JobView {
     pub kind: String,
     /// `waiting` or `running`.
     pub state: String,
-}
-
-/// A timer as `systemctl list-timers` shows it. Moments are microseconds since 1970-01-01 00:00 UTC.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TimerView {
-    /// The timer.
-    pub unit: String,
-    /// What it starts.
-    pub activates: String,
-    /// When it elapses next.
-    pub next: Option<i64>,
-    /// When it last did.
-    pub last: Option<i64>,
-}
-
-/// An address as `systemctl list-sockets` shows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SocketView {
-    /// The socket unit.
-    pub unit: String,
-    /// Address.
-    pub listen: String,
-    /// `Stream`, `FIFO` and so on.
-    pub kind: String,
-    /// What it starts.
-    pub activates: String,
 }

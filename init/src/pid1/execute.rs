@@ -171,7 +171,7 @@ impl Shell {
             .for_each(|entry| signals::send(entry.pid, signal));
     }
 
-    fn tell_if_empty(&mut self, unit: UnitId) {
+    pub(super) fn tell_if_empty(&mut self, unit: UnitId) {
         let populated = match &self.cgroups {
             Some(cgroups) => cgroups.is_populated(unit),
             None => self.processes.values().any(|entry| entry.unit == unit),
@@ -181,7 +181,7 @@ impl Shell {
         }
     }
 
-    fn adopt(&mut self, unit: UnitId, process: ProcessId, pid: u32) {
+    pub(super) fn adopt(&mut self, unit: UnitId, process: ProcessId, pid: u32) {
         let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let opened = raw.and_then(|raw| pidfd_open(raw, PidfdFlags::empty()).ok());
         let Some(opened) = opened else {

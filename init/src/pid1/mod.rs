@@ -21,6 +21,7 @@ pub mod logs;
 mod notify;
 mod path_units;
 mod paths;
+mod reexec;
 mod server;
 mod shell;
 mod socket;
@@ -73,7 +74,8 @@ pub fn run() -> ExitCode {
 /// The whole life of PID 1 up to the last unit's end.
 fn supervise() -> std::io::Result<PowerAction> {
     signals::ctrl_alt_del_is_a_signal();
-    let info = boot::setup();
+    let handover = reexec::Handover::take();
+    let info = if handover.is_some() { boot::again() } else { boot::setup() };
     let facts = Facts {
         command_line: fs::read_to_string("/proc/cmdline").unwrap_or_default().trim().to_owned(),
         first_boot: false,
@@ -86,6 +88,10 @@ fn supervise() -> std::io::Result<PowerAction> {
     }
     let quiet = facts.command_line.split_whitespace().any(|word| word == "quiet");
     let now = shell::now();
+    let resumes = matches!(handover, Some(Ok(_)));
+    if let Some(Err(error)) = &handover {
+        info.warnings.push(format!("the state of the service manager is lost, units begin anew: {error}"));
+    }
     let mut shell = Shell::new(Setup {
         root: PathBuf::from("/"),
         loader: loader(&info),
@@ -95,8 +101,17 @@ fn supervise() -> std::io::Result<PowerAction> {
         with_cgroups: true,
         notify_path: PathBuf::from(notify::NOTIFY_SOCKET),
         control_path: PathBuf::from(CONTROL_SOCKET),
-        health: Health::begin(now, info.trial),
+        health: match &handover {
+            Some(Ok(handover)) => Health::resume(now, handover.deadlines),
+            _ => Health::begin(now, info.trial),
+        },
+        handover: handover.and_then(Result::ok),
     })?;
+    if resumes {
+        let action = shell.run();
+        shell.finish(action);
+        return Ok(action);
+    }
     for warning in &info.warnings {
         shell.console.note(format_args!("warning: {warning}"));
         shell.say(Level::Warning, warning);
@@ -228,6 +243,8 @@ pub fn run_unprivileged(arguments: &[String]) -> ExitCode {
 fn supervise_unprivileged(units: &Path, run: &Path, start: &str) -> std::io::Result<PowerAction> {
     signals::become_subreaper()?;
     fs::create_dir_all(run)?;
+    let handover = reexec::Handover::take().transpose()?;
+    let resumes = handover.is_some();
     let mut shell = Shell::new(Setup {
         root: run.to_owned(),
         loader: Loader::of_folder(units, System::default()),
@@ -238,7 +255,11 @@ fn supervise_unprivileged(units: &Path, run: &Path, start: &str) -> std::io::Res
         notify_path: run.join("notify"),
         control_path: run.join("control"),
         health: Health::idle(),
+        handover,
     })?;
+    if resumes {
+        return Ok(shell.run());
+    }
     if let Err(error) = shell.request(start, JobKind::Start, Mode::Replace) {
         return Err(std::io::Error::other(error.to_string()));
     }

@@ -47,6 +47,16 @@ impl Server {
         Ok(Server { listener, clients: BTreeMap::new() })
     }
 
+    /// Takes over the socket of an earlier program of this process.
+    pub fn take_over(listener: OwnedFd) -> Server {
+        Server { listener, clients: BTreeMap::new() }
+    }
+
+    /// Whether some client has not read all of its answers yet.
+    pub fn is_busy(&self) -> bool {
+        self.clients.values().any(|client| !client.unsent.is_empty())
+    }
+
     /// The listening descriptor, to be polled.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.listener
@@ -189,14 +199,18 @@ impl Shell {
                 }
             }
             Method::Jobs {} => Answer { jobs: views::jobs(self), ..Answer::default() },
-            Method::Timers {} => Answer { timers: views::timers(self), ..Answer::default() },
-            Method::Sockets {} => Answer { sockets: views::sockets(self), ..Answer::default() },
-            Method::Reexec {} => return Some(Err("PID 1 cannot execute itself again yet.".to_owned())),
             Method::State {} => Answer { state: Some(views::state(self).to_owned()), ..Answer::default() },
             Method::Reload {} => {
                 self.reload_files();
                 done()
             }
+            Method::Reexec {} => {
+                self.wants_reexec = true;
+                done()
+            }
+            Method::Timers {} => Answer { timers: views::timers(self), ..Answer::default() },
+            Method::Sockets {} => Answer { sockets: views::sockets(self), ..Answer::default() },
+            Method::Cancel { job } => return Some(self.cancel_jobs(job)),
             Method::ResetFailed { unit } => {
                 let ids: Vec<UnitId> = match unit {
                     None => self.sup.ids().collect(),
@@ -239,6 +253,25 @@ impl Shell {
                 done()
             }
         }))
+    }
+
+    /// `systemctl cancel`: one job, or all of them.
+    fn cancel_jobs(&mut self, job: Option<u32>) -> Result<Answer, String> {
+        let all = self.sup.ids().filter_map(|id| Some(self.sup.unit(id)?.job.as_ref()?.id));
+        let jobs: Vec<JobId> = match job {
+            Some(number) => vec![JobId(number)],
+            None => all.collect(),
+        };
+        let mut effects = Vec::new();
+        let mut known = false;
+        for job in &jobs {
+            known |= self.sup.cancel_job(now(), *job, &mut effects);
+        }
+        self.carry_out(effects);
+        match job {
+            Some(number) if !known => Err(format!("Job {number} does not exist.")),
+            _ => Ok(Answer { result: Some("done".to_owned()), ..Answer::default() }),
+        }
     }
 
     fn job(&mut self, key: u64, request: &JobRequest) -> Option<Result<Answer, String>> {

@@ -11,6 +11,7 @@ use rustix::time::{
     ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
     timerfd_settime,
 };
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroups;
 use super::conditions::Facts;
@@ -21,6 +22,7 @@ use super::load::Loader;
 use super::logs::{LineBuffer, LogSink, Record};
 use super::notify::NotifySocket;
 use super::path_units::Watchers;
+use super::reexec::Handover;
 use super::server::Server;
 use super::socket_units::Sockets;
 use super::zones::ZoneFiles;
@@ -77,7 +79,7 @@ pub(super) struct Entry {
 }
 
 /// Which parts of the machine's life it is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
     Starting,
     Up,
@@ -105,6 +107,8 @@ pub struct Setup {
     pub control_path: PathBuf,
     /// Watchdog and deadline.
     pub health: Health,
+    /// What an earlier program of this process has left.
+    pub handover: Option<Handover>,
 }
 
 /// The running service manager.
@@ -116,6 +120,8 @@ pub struct Shell {
     pub(super) hooks: BTreeMap<UnitId, Box<Service>>,
     pub(super) sockets: Sockets,
     pub(super) last_connection: u32,
+    /// Instances whose connection is over.
+    pub(super) ended_instances: Vec<UnitId>,
     pub(super) watchers: Watchers,
     pub(super) zones: ZoneFiles,
     pub(super) found: Option<Found>,
@@ -139,6 +145,8 @@ pub struct Shell {
     pub(super) power: Option<PowerAction>,
     /// Shutdowns that units have ordered.
     pub(super) orders: Vec<PowerAction>,
+    /// Somebody has asked for `daemon-reexec`.
+    pub(super) wants_reexec: bool,
     pub(super) events: VecDeque<Event>,
     pub(super) epoll: OwnedFd,
     pub(super) sources: BTreeMap<u64, Source>,
@@ -203,12 +211,17 @@ impl Shell {
         let all: Vec<i32> = SIGNALS.into_iter().chain(power).collect();
         let signals = Signals::open(&all)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let (notify, server) = match setup.handover.as_ref().and_then(Handover::own_sockets) {
+            Some((notify, control)) => (NotifySocket::take_over(notify), Server::take_over(control)),
+            None => (NotifySocket::open(&setup.notify_path)?, Server::open(&setup.control_path)?),
+        };
         let mut shell = Shell {
             sup: Supervisor::new(),
             units: BTreeMap::new(),
             hooks: BTreeMap::new(),
             sockets: Sockets::default(),
             last_connection: 0,
+            ended_instances: Vec::new(),
             watchers: Watchers::new(),
             zones: ZoneFiles { root: setup.root.clone() },
             found: None,
@@ -217,19 +230,20 @@ impl Shell {
             loader: setup.loader,
             facts: setup.facts,
             root: setup.root,
-            notify: NotifySocket::open(&setup.notify_path)?,
+            notify,
             notify_path: setup.notify_path,
             log: setup.log,
             console: setup.console,
             cgroups: None,
             health: setup.health,
-            server: Server::open(&setup.control_path)?,
+            server,
             processes: BTreeMap::new(),
             pids: BTreeMap::new(),
             stage: Stage::Starting,
             awaited: BTreeMap::new(),
             power: None,
             orders: Vec::new(),
+            wants_reexec: false,
             events: VecDeque::new(),
             epoll,
             sources: BTreeMap::new(),
@@ -251,6 +265,9 @@ impl Shell {
         shell.watch_fixed()?;
         if shell.found.is_some() {
             shell.find_first();
+        }
+        if let Some(handover) = setup.handover {
+            shell.resume(handover);
         }
         Ok(shell)
     }
@@ -432,7 +449,14 @@ impl Shell {
             self.events.push_back(Event::Timer);
             self.carry_out(Vec::new());
             self.check_clocks();
+            self.retire_instances();
             self.obey_orders();
+            // Not before whoever asked for it has his answer.
+            if self.wants_reexec && !self.server.is_busy() {
+                self.wants_reexec = false;
+                let error = self.reexecute();
+                self.say(Level::Error, &format!("cannot execute the service manager anew: {error}"));
+            }
             if let Some(action) = self.power {
                 return action;
             }

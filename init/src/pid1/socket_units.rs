@@ -227,7 +227,19 @@ impl Shell {
 
     /// The connection of an instance is not needed (any more).
     pub(super) fn drop_connection(&mut self, service: UnitId) {
-        self.sockets.connections.remove(&service);
+        if self.sockets.connections.remove(&service).is_some() {
+            self.ended_instances.push(service);
+        }
+    }
+
+    /// Forgets instances whose connection is over and that ended well: there may be one for every connection ever made.
+    pub(super) fn retire_instances(&mut self) {
+        for service in std::mem::take(&mut self.ended_instances) {
+            if self.sup.retire(service) {
+                self.units.remove(&service);
+                self.hooks.remove(&service);
+            }
+        }
     }
 
     /// Descriptors that the main process of a service gets, with their names for `LISTEN_FDNAMES`: its connection, or

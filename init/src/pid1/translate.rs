@@ -54,6 +54,13 @@ pub fn unit_spec(unit: &file::Unit) -> (UnitSpec, Option<Box<file::Service>>) {
     if let Some(problem) = unit.problem() {
         spec.load = LoadState::Bad(problem.to_owned());
     }
+    spec.ignore_on_isolate |= matches!(
+        spec.kind,
+        crate::supervisor::UnitKind::Slice
+            | crate::supervisor::UnitKind::Device
+            | crate::supervisor::UnitKind::Mount
+            | crate::supervisor::UnitKind::Swap
+    );
     if unit.name.as_str() == "-.slice" || unit.name.as_str() == "-.mount" {
         spec.perpetual = true;
     }

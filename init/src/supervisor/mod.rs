@@ -70,6 +70,8 @@ pub struct Supervisor {
     queue: BTreeSet<UnitId>,
     /// Units whose surroundings have changed.
     review: BTreeSet<UnitId>,
+    /// Places of units that were retired, to be used again.
+    free: BTreeSet<UnitId>,
     /// Services of `Type=idle` whose process waits for the other jobs.
     idle: BTreeSet<UnitId>,
     last_process: u64,
@@ -109,11 +111,53 @@ impl Supervisor {
     /// Forgets every relation and specification, keeps names and states: the first half of `daemon-reload`. Units that
     /// are not added again afterwards count as not found.
     pub fn forget_files(&mut self) {
-        for unit in &mut self.units {
-            let service = unit.spec.service.take();
-            unit.spec = UnitSpec { service, ..UnitSpec::not_found(&unit.spec.name) };
-            unit.edges.clear();
+        let accepting: BTreeSet<UnitId> = self
+            .ids()
+            .filter(|id| {
+                let trigger = self.unit(*id).and_then(|unit| unit.spec.trigger.as_ref());
+                trigger.is_some_and(|trigger| trigger.accept)
+            })
+            .collect();
+        for (index, unit) in self.units.iter_mut().enumerate() {
+            let (service, trigger) = (unit.spec.service.take(), unit.spec.trigger.take());
+            unit.spec = UnitSpec { service, trigger, ..UnitSpec::not_found(&unit.spec.name) };
+            // Which connection belongs to which socket is in no file.
+            let accepts = u32::try_from(index).is_ok_and(|index| accepting.contains(&UnitId(index)));
+            unit.edges.retain(|(edge, other)| match edge {
+                Edge::Triggers => accepts,
+                Edge::TriggeredBy => accepting.contains(other),
+                _ => false,
+            });
         }
+    }
+
+    /// Forgets a unit that is down, has no job and left nothing behind: an instance that was made for one connection.
+    /// False when it is still of use.
+    pub fn retire(&mut self, id: UnitId) -> bool {
+        let Some(unit) = self.unit(id) else { return false };
+        let quiet =
+            unit.sub == SubState::Dead && unit.job.is_none() && !self.processes.values().any(|it| *it == id);
+        if !quiet || self.free.contains(&id) {
+            return false;
+        }
+        let edges =
+            self.units.get_mut(id.index()).map(|unit| std::mem::take(&mut unit.edges)).unwrap_or_default();
+        for (edge, other) in edges {
+            if let Some(other) = self.units.get_mut(other.index()) {
+                other.edges.retain(|entry| *entry != (edge.inverse(), id));
+            }
+        }
+        for clock in [Clock::State, Clock::Watchdog, Clock::Uphold] {
+            self.set_clock(id, clock, None);
+        }
+        self.names.retain(|_, named| *named != id);
+        self.queue.remove(&id);
+        self.review.remove(&id);
+        if let Some(unit) = self.units.get_mut(id.index()) {
+            *unit = Unit::new(UnitSpec::not_found(""));
+        }
+        self.free.insert(id);
+        true
     }
 
     /// The unit with this name or alias.
@@ -128,7 +172,9 @@ impl Supervisor {
 
     /// Every unit that was ever named, in order of appearance.
     pub fn ids(&self) -> impl Iterator<Item = UnitId> + use<> {
-        (0..u32::try_from(self.units.len()).unwrap_or(u32::MAX)).map(UnitId)
+        let free = self.free.clone();
+        let all = (0..u32::try_from(self.units.len()).unwrap_or(u32::MAX)).map(UnitId);
+        all.filter(move |id| !free.contains(id))
     }
 
     /// The unit's name, for messages.
@@ -277,8 +323,15 @@ impl Supervisor {
         if let Some(id) = self.lookup(name) {
             return id;
         }
-        let id = UnitId(u32::try_from(self.units.len()).unwrap_or(u32::MAX));
-        self.units.push(Unit::new(UnitSpec::not_found(name)));
+        let fresh = Unit::new(UnitSpec::not_found(name));
+        let id = match self.free.pop_first() {
+            Some(id) => id,
+            None => UnitId(u32::try_from(self.units.len()).unwrap_or(u32::MAX)),
+        };
+        match self.units.get_mut(id.index()) {
+            Some(unit) => *unit = fresh,
+            None => self.units.push(fresh),
+        }
         self.names.insert(name.to_owned(), id);
         id
     }

@@ -24,7 +24,7 @@ impl Monotonic {
     }
 }
 
-/// Index of a unit in the supervisor; never reused while it runs.
+/// Index of a unit in the supervisor. That of a [retired](super::Supervisor::retire) unit is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitId(pub u32);
 

@@ -129,8 +129,7 @@ impl Supervisor {
     /// A connection for a socket with `Accept=yes`; the shell has made sure that the instance is loaded.
     pub(super) fn connection(&mut self, now: Monotonic, id: UnitId, service: UnitId, out: &mut Vec<Effect>) {
         let spec = self.trigger_spec(id);
-        self.add_edge(service, Edge::After, id);
-        self.add_edge(service, Edge::TriggeredBy, id);
+        self.relate_connection(id, service);
         let Some(unit) = self.unit(id) else { return };
         let alive = |other: &UnitId| {
             self.unit(*other).is_some_and(|other| !other.active().is_down() || other.job.is_some())
@@ -158,6 +157,12 @@ impl Supervisor {
             self.log(out, id, Level::Error, text);
             out.push(Effect::DropConnection { service });
         }
+    }
+
+    /// Relates an instance to the socket whose connection it has.
+    pub fn relate_connection(&mut self, socket: UnitId, service: UnitId) {
+        self.add_edge(service, Edge::After, socket);
+        self.add_edge(service, Edge::TriggeredBy, socket);
     }
 
     pub(super) fn start_timer(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {

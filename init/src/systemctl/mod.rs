@@ -33,7 +33,7 @@ Units:
   list-timers [PATTERN...]        timers, the next first
   list-sockets [PATTERN...]       what sockets listen at
   list-dependencies [UNIT...]     what units need, as a tree
-  list-jobs [PATTERN...]
+  list-jobs [PATTERN...]          cancel [JOB...]
   status [UNIT...]                state, processes, last log lines
   show UNIT... [-p NAME]          properties
   cat UNIT...                     unit file and drop-ins
@@ -141,6 +141,8 @@ fn command(options: &Options) -> Result<u8, ClientError> {
         "poweroff" | "reboot" | "halt" => return power(verb, options.force),
         "daemon-reload" => return call(Method::Reload {}).map(|_| 0),
         "daemon-reexec" => return call(Method::Reexec {}).map(|_| 0),
+        "cancel" if patterns.is_empty() => return call(Method::Cancel { job: None }).map(|_| 0),
+        "cancel" => return cancel(patterns),
         "is-system-running" => return units::is_system_running(options),
         "default" | "rescue" | "emergency" => {
             return jobs("start", &[format!("{verb}.target")], "isolate", options);
@@ -217,6 +219,17 @@ fn call(method: Method) -> Result<Answer, ClientError> {
 fn each(units: &[String], method: impl Fn(String) -> Method) -> Result<u8, ClientError> {
     for unit in units {
         call(method(unit.clone()))?;
+    }
+    Ok(0)
+}
+
+fn cancel(jobs: &[String]) -> Result<u8, ClientError> {
+    for job in jobs {
+        let Ok(number) = job.parse() else {
+            eprintln!("Failed to parse job id: {job}");
+            return Ok(1);
+        };
+        call(Method::Cancel { job: Some(number) })?;
     }
     Ok(0)
 }

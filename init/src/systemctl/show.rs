@@ -21,7 +21,6 @@ pub fn job_failure(verb: &str, unit: &str, result: &str) -> String {
 
 /// `systemctl show`, under systemd's property names.
 pub fn properties(view: &UnitView, file_state: &str, options: &Options) -> String {
-    let [inactive_exit, active_enter, active_exit, inactive_enter] = view.times;
     let mut all: Vec<(&str, String)> = vec![
         ("Id", view.name.clone()),
         ("Description", view.description.clone()),
@@ -41,11 +40,6 @@ pub fn properties(view: &UnitView, file_state: &str, options: &Options) -> Strin
         ("Job", view.job.clone().unwrap_or_default()),
         ("Documentation", view.documentation.join(" ")),
         ("CanStart", yes_or_no(view.load == "loaded")),
-        ("StateChangeTimestampMonotonic", view.changed_at.to_string()),
-        ("InactiveExitTimestampMonotonic", inactive_exit.to_string()),
-        ("ActiveEnterTimestampMonotonic", active_enter.to_string()),
-        ("ActiveExitTimestampMonotonic", active_exit.to_string()),
-        ("InactiveEnterTimestampMonotonic", inactive_enter.to_string()),
         ("ConditionResult", yes_or_no(view.condition.is_none())),
     ];
     if let Some((how, number)) = &view.main_exit {

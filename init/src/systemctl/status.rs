@@ -37,7 +37,9 @@ pub fn unit(view: &UnitView, file_state: &str, zone: &TimeZone, options: &Option
     let style = options.style;
     let mut out = String::new();
     // Writing into a string does not fail, here and below.
-    let mut line = |head: &str, text: &str| drop(writeln!(out, "{head:>11} {text}"));
+    let mut line = |head: &str, text: &str| {
+        let _cannot_fail = writeln!(out, "{head:>11} {text}");
+    };
     let mark = match view.active.as_str() {
         "inactive" => "○",
         "failed" => "×",

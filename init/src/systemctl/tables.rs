@@ -277,6 +277,7 @@ mod tests {
             activates: "x.service".to_owned(),
             next,
             last: Some(0),
+            ..TimerView::default()
         };
         let all = vec![
             timer("never.timer", None),
