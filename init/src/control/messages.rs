@@ -60,6 +60,9 @@ pub enum Method {
         unit: String,
         /// The signal's number.
         signal: i32,
+        /// `all`, `main` or `control`; `all` when absent.
+        #[serde(default)]
+        whom: String,
     },
     /// The state of the machine as a whole.
     #[serde(rename = "org.ferrite.Init.State")]
@@ -162,6 +165,9 @@ pub struct UnitView {
     pub changed_at: u64,
     /// Microseconds of `CLOCK_MONOTONIC` when it became active.
     pub active_since: Option<u64>,
+    /// Microseconds of `CLOCK_MONOTONIC` when it began to start, was up, was no longer up and was down; 0 is never.
+    #[serde(default)]
+    pub times: [u64; 4],
     /// `Type=` and the like, for `show`: more properties under systemd's names.
     pub properties: Vec<(String, String)>,
 }

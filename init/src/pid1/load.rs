@@ -1,23 +1,18 @@
-//! Finding unit files: search path, drop-ins, templates, aliases, masks, `.wants` and `.requires` folders.
+//! Loading units: from their files (found by [`UnitFolders`]) to what the supervisor needs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image_config::unit::{Service, System, Unit, UnitName, UnitType, Warning};
 
 use super::{hooks, translate};
 use crate::supervisor::{Edge, LoadState, Monotonic, UnitKind, UnitSpec};
+use crate::unit_files::{Fragment, UnitFolders};
 
-/// Where unit files are, strongest first: systemd.unit(5), "System Unit Search Path".
-const SEARCH_PATH: [&str; 4] =
-    ["etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system"];
 /// How long a job waits for a device: systemd's `DefaultDeviceTimeoutSec=`.
 const DEVICE_PATIENCE: Monotonic = Monotonic::seconds(90);
-/// Links that are followed from one unit file to the next before it counts as a circle.
-const MOST_LINKS: usize = 8;
 /// A unit file larger than this is refused: nobody writes one, and PID 1's memory is not a file's to spend.
 const LARGEST_FILE: u64 = 4 << 20;
 
@@ -37,7 +32,7 @@ pub struct Loaded {
 /// Loads units from the folders below a root.
 #[derive(Debug)]
 pub struct Loader {
-    folders: Vec<PathBuf>,
+    folders: UnitFolders,
     system: System,
     /// What units want beyond their files.
     wants: Vec<(String, String)>,
@@ -56,27 +51,16 @@ fn default_targets(kind: UnitKind) -> &'static [&'static str] {
     }
 }
 
-enum Main {
-    Found { name: UnitName, path: PathBuf, aliases: Vec<UnitName> },
-    Masked,
-    NotFound,
-    Unreadable(String),
-}
-
 impl Loader {
     /// A loader for the unit folders below `root`.
     pub fn new(root: &Path, system: System) -> Loader {
-        Loader {
-            folders: SEARCH_PATH.iter().map(|folder| root.join(folder)).collect(),
-            system,
-            wants: Vec::new(),
-            found: BTreeSet::new(),
-        }
+        Loader { folders: UnitFolders::of_system(root), system, wants: Vec::new(), found: BTreeSet::new() }
     }
 
     /// A loader for one folder of unit files, for tests on a host.
     pub fn of_folder(folder: &Path, system: System) -> Loader {
-        Loader { folders: vec![folder.to_owned()], system, wants: Vec::new(), found: BTreeSet::new() }
+        let folders = UnitFolders::new(vec![folder.to_owned()]);
+        Loader { folders, system, wants: Vec::new(), found: BTreeSet::new() }
     }
 
     /// Makes `unit` want `other`, as a link in its `.wants` folder would.
@@ -123,12 +107,12 @@ impl Loader {
             Ok(_) => return bad(name, LoadState::Bad("a template needs an instance".to_owned())),
             Err(error) => return bad(name, LoadState::Bad(error.to_string())),
         };
-        match self.main_file(&parsed) {
-            Main::NotFound if self.is_built_in(&parsed) => self.assemble(&parsed, None, &[]),
-            Main::NotFound => bad(name, LoadState::NotFound),
-            Main::Masked => bad(name, LoadState::Masked),
-            Main::Unreadable(problem) => bad(name, LoadState::Bad(problem)),
-            Main::Found { name, path, aliases } => self.assemble(&name, Some(&path), &aliases),
+        match self.folders.fragment(&parsed) {
+            Fragment::NotFound if self.is_built_in(&parsed) => self.assemble(&parsed, None, &[]),
+            Fragment::NotFound => bad(name, LoadState::NotFound),
+            Fragment::Masked => bad(name, LoadState::Masked),
+            Fragment::Unreadable(problem) => bad(name, LoadState::Bad(problem)),
+            Fragment::Found { name, path, aliases } => self.assemble(&name, Some(&path), &aliases),
         }
     }
 
@@ -137,7 +121,7 @@ impl Loader {
         let mut warnings = Vec::new();
         let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
         let names: Vec<&UnitName> = std::iter::once(name).chain(aliases).collect();
-        for file in path.map(Path::to_owned).into_iter().chain(self.drop_ins(&names)) {
+        for file in path.map(Path::to_owned).into_iter().chain(self.folders.drop_ins(&names)) {
             let shown = file.display().to_string();
             match read_bounded(&file) {
                 Ok(text) => texts.push((shown, text)),
@@ -167,7 +151,7 @@ impl Loader {
         for (suffix, edge) in
             [("wants", Edge::Wants), ("requires", Edge::Requires), ("upholds", Edge::Upholds)]
         {
-            spec.relations.extend(self.linked(&names, suffix).into_iter().map(|other| (edge, other)));
+            spec.relations.extend(self.folders.linked(&names, suffix).into_iter().map(|other| (edge, other)));
         }
         let wanted = self.wants.iter().filter(|(holder, _)| *holder == spec.name);
         spec.relations.extend(wanted.map(|(_, other)| (Edge::Wants, other.clone())));
@@ -199,7 +183,7 @@ impl Loader {
         for (path, edge) in hooks::needed_paths(unit) {
             for name in hooks::mounts_above(&path) {
                 let written = name != unit.name.as_str()
-                    && UnitName::parse(&name).is_ok_and(|name| self.find(&name).is_some());
+                    && UnitName::parse(&name).is_ok_and(|name| self.folders.find(&name).is_some());
                 if written {
                     relations.extend([(edge, name.clone()), (Edge::After, name)]);
                 }
@@ -207,146 +191,6 @@ impl Loader {
         }
         relations
     }
-
-    /// Finds the file with the unit's settings, following links that are aliases.
-    fn main_file(&self, wanted: &UnitName) -> Main {
-        let mut name = wanted.clone();
-        let mut aliases: Vec<UnitName> = Vec::new();
-        for _ in 0..MOST_LINKS {
-            let Some(path) = self.find(&name) else { return Main::NotFound };
-            match link_target(&path) {
-                Err(error) => return Main::Unreadable(format!("{}: {error}", path.display())),
-                Ok(None) if is_mask(&path) => return Main::Masked,
-                Ok(None) => return Main::Found { name, path, aliases },
-                Ok(Some(target)) if target == Path::new("/dev/null") => return Main::Masked,
-                Ok(Some(target)) => match alias_of(&name, &target) {
-                    None => {
-                        return if path.exists() {
-                            Main::Found { name, path, aliases }
-                        } else {
-                            Main::NotFound
-                        };
-                    }
-                    Some(next) => {
-                        aliases.push(name);
-                        name = next;
-                    }
-                },
-            }
-        }
-        Main::Unreadable(format!("too many links from {wanted}"))
-    }
-
-    /// The strongest file for a name, else for its template.
-    fn find(&self, name: &UnitName) -> Option<PathBuf> {
-        let template = name.template();
-        let names = std::iter::once(name.as_str()).chain(template.as_ref().map(UnitName::as_str));
-        for name in names {
-            for folder in &self.folders {
-                let path = folder.join(name);
-                if path.symlink_metadata().is_ok_and(|data| !data.is_dir()) {
-                    return Some(path);
-                }
-            }
-        }
-        None
-    }
-
-    /// Drop-ins in the order in which they count: by file name; of two with one name the stronger folder wins.
-    fn drop_ins(&self, names: &[&UnitName]) -> Vec<PathBuf> {
-        let mut files: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
-        for holder in drop_in_holders(names) {
-            for folder in &self.folders {
-                let entries = read_folder(&folder.join(format!("{holder}.d")));
-                for path in
-                    entries.into_iter().filter(|path| path.extension().is_some_and(|end| end == "conf"))
-                {
-                    if let Some(name) = path.file_name() {
-                        files.entry(name.to_owned()).or_insert(path);
-                    }
-                }
-            }
-        }
-        files.into_values().filter(|path| !is_mask(path)).collect()
-    }
-
-    /// Names of the units in the `.wants` (or like) folders of a unit.
-    fn linked(&self, names: &[&UnitName], suffix: &str) -> BTreeSet<String> {
-        let mut found: BTreeMap<String, bool> = BTreeMap::new();
-        for name in names {
-            let template = name.template();
-            for holder in std::iter::once(name.as_str()).chain(template.as_ref().map(UnitName::as_str)) {
-                for folder in &self.folders {
-                    for path in read_folder(&folder.join(format!("{holder}.{suffix}"))) {
-                        let Some(entry) = path.file_name().and_then(|entry| entry.to_str()) else { continue };
-                        let Ok(entry) = UnitName::parse(entry) else { continue };
-                        let entry = match (entry.is_template(), name.instance()) {
-                            (true, Some(instance)) => match entry.with_instance(instance) {
-                                Ok(entry) => entry,
-                                Err(_) => continue,
-                            },
-                            (true, None) => continue,
-                            (false, _) => entry,
-                        };
-                        found.entry(entry.as_str().to_owned()).or_insert(!is_mask(&path));
-                    }
-                }
-            }
-        }
-        found.into_iter().filter(|(_, counts)| *counts).map(|(name, _)| name).collect()
-    }
-}
-
-/// Names whose `.d` folders concern a unit, strongest first: itself, its template, its prefixes (`a-b-c.service` has
-/// `a-b-.service` and `a-.service`), its type.
-fn drop_in_holders(names: &[&UnitName]) -> Vec<String> {
-    let mut holders = Vec::new();
-    for name in names {
-        holders.push(name.as_str().to_owned());
-        holders.extend(name.template().map(|template| template.as_str().to_owned()));
-        let suffix = name.kind().suffix();
-        let mut prefix = name.prefix();
-        while let Some((shorter, _)) = prefix.trim_end_matches('-').rsplit_once('-') {
-            holders.push(format!("{shorter}-.{suffix}"));
-            prefix = shorter;
-        }
-        holders.push(suffix.to_owned());
-    }
-    holders
-}
-
-/// The other unit that a link to `target` makes `name` an alias of; `None` when it is the same unit elsewhere.
-fn alias_of(name: &UnitName, target: &Path) -> Option<UnitName> {
-    let file = target.file_name()?.to_str()?;
-    if file == name.as_str() || name.template().is_some_and(|template| template.as_str() == file) {
-        return None;
-    }
-    let other = UnitName::parse(file).ok()?;
-    match (other.is_template(), name.instance()) {
-        (true, Some(instance)) => other.with_instance(instance).ok(),
-        (true, None) => None,
-        (false, _) => Some(other),
-    }
-}
-
-fn link_target(path: &Path) -> io::Result<Option<PathBuf>> {
-    if path.symlink_metadata()?.is_symlink() { fs::read_link(path).map(Some) } else { Ok(None) }
-}
-
-/// `/dev/null` or an empty file: this name is switched off.
-fn is_mask(path: &Path) -> bool {
-    if fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null")) {
-        return true;
-    }
-    fs::metadata(path)
-        .is_ok_and(|data| data.file_type().is_char_device() || data.is_file() && data.len() == 0)
-}
-
-fn read_folder(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -443,12 +287,5 @@ mod tests {
         assert_eq!(found.spec.description, "on ttyS0");
         let target = &loaded[0].spec;
         assert!(target.relations.contains(&(Edge::Wants, "serial-getty@ttyS0.service".to_owned())));
-    }
-
-    #[test]
-    fn prefixes_of_a_name_have_dropins_too() {
-        let name = UnitName::parse("a-b-c@x.service").unwrap();
-        let holders = drop_in_holders(&[&name]);
-        assert_eq!(holders, ["a-b-c@x.service", "a-b-c@.service", "a-b-.service", "a-.service", "service"]);
     }
 }

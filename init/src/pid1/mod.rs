@@ -30,7 +30,7 @@ mod timer_units;
 mod translate;
 mod trigger_effects;
 mod views;
-mod zones;
+pub mod zones;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -224,14 +224,24 @@ impl Shell {
                 self.carry_out(effects);
                 done()
             }
-            Method::Kill { unit, signal } => {
+            Method::Kill { unit, signal, whom } => {
                 let Some(id) = self.sup.lookup(&unit) else {
                     return Some(Err(format!("Unit {unit} not loaded.")));
                 };
                 if !(1..=64).contains(&signal) {
                     return Some(Err(format!("{signal} is no signal.")));
                 }
-                self.execute(crate::supervisor::Effect::Kill { unit: id, target: KillTarget::Group, signal });
+                let process = self.sup.unit(id).map(|unit| (unit.run.main, unit.run.control));
+                let target = match (whom.as_str(), process) {
+                    ("" | "all", _) => KillTarget::Group,
+                    ("main", Some((Some(main), _))) => KillTarget::Process(main.id),
+                    ("control", Some((_, Some(control)))) => KillTarget::Process(control.id),
+                    ("main" | "control", _) => {
+                        return Some(Err(format!("Unit {unit} has no {whom} process.")));
+                    }
+                    _ => return Some(Err(format!("{whom} is none of all, main and control."))),
+                };
+                self.execute(crate::supervisor::Effect::Kill { unit: id, target, signal });
                 done()
             }
             Method::ForcePower { action } => {

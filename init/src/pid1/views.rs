@@ -50,6 +50,13 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
         job: unit.job.as_ref().map(|job| job.kind.word().to_owned()),
         changed_at: unit.changed_at.0,
         active_since: unit.active_since.map(|when| when.0),
+        times: [
+            unit.times.inactive_exit,
+            unit.times.active_enter,
+            unit.times.active_exit,
+            unit.times.inactive_enter,
+        ]
+        .map(|when| when.map_or(0, |when| when.0)),
         properties: Vec::new(),
     }
 }
