@@ -114,3 +114,49 @@ fn clients_that_talk_nonsense_or_hang_disturb_nobody() {
     assert_eq!(machine.view("default.target").active, "active");
     machine.power_off();
 }
+
+#[test]
+fn another_program_takes_over_and_nothing_stops() {
+    let machine = Machine::start(&[
+        ("default.target", "[Unit]\nWants=a.service s.socket t.timer"),
+        (
+            "a.service",
+            "[Service]\nType=notify\nNotifyAccess=all\nRestart=always\nRestartSec=10ms\nExecStart=/bin/sh -c 'echo $$$$ >> DIR/pids; while ! test -e DIR/ready; do sleep 0.02; done; exec sleep 100'",
+        ),
+        ("b.service", "[Unit]\nAfter=a.service\n[Service]\nExecStart=/bin/sleep 100"),
+        ("s.socket", "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=DIR/s"),
+        (
+            "s.service",
+            "[Service]\nExecStart=/bin/sh -c 'test -S /proc/self/fd/3 && echo x > DIR/activated; exec sleep 100'",
+        ),
+        ("t.timer", "[Unit]\nDefaultDependencies=no\n[Timer]\nOnActiveSec=100ms\nOnUnitInactiveSec=100ms"),
+        ("t.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo x >> DIR/ticks'"),
+    ]);
+    let pids = machine.path("pids");
+    wait_for("a", || read(&pids).lines().count() == 1);
+    wait_for("the socket", || machine.view("s.socket").sub == "listening");
+    let request = JobRequest {
+        unit: "b.service".to_owned(),
+        verb: "start".to_owned(),
+        mode: "replace".to_owned(),
+        wait: false,
+    };
+    machine.client().unwrap().call(Method::Job(request)).unwrap();
+    for _ in 0..2 {
+        machine.client().unwrap().call(Method::Reexec {}).unwrap();
+        wait_for("the next program", || {
+            machine.client().is_some_and(|mut client| client.call(Method::State {}).is_ok())
+        });
+    }
+    let a = machine.view("a.service");
+    assert_eq!((a.sub.as_str(), a.main_pid.to_string()), ("start", read(&pids).trim().to_owned()));
+    assert_eq!(machine.view("b.service").job.as_deref(), Some("start"));
+    let _connection = UnixStream::connect(machine.path("s")).unwrap();
+    wait_for("the activated service", || machine.path("activated").exists());
+    let ticks = read(&machine.path("ticks")).lines().count();
+    wait_for("more ticks", || read(&machine.path("ticks")).lines().count() > ticks);
+    // Its end is noticed, and it comes back: both are the next program's doing.
+    let _gone = std::process::Command::new("kill").args(["-9", &a.main_pid.to_string()]).status().unwrap();
+    wait_for("the restart", || read(&pids).lines().count() == 2);
+    machine.power_off();
+}

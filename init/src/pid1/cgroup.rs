@@ -40,6 +40,10 @@ struct Group {
     /// Where processes start: the group itself, or its `DelegateSubgroup=`.
     folder: OwnedFd,
     watch: i32,
+    /// Watch of `memory.events`, when the kernel accounts for memory.
+    memory_watch: Option<i32>,
+    /// Processes that the kernel has killed for want of memory, as far as was told.
+    oom_kills: u64,
     /// What is written once the machine has started, where `Startup...=` differs.
     after_startup: Vec<(&'static str, String)>,
 }
@@ -138,7 +142,11 @@ impl Cgroups {
             rustix::fs::open(&start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let watch = inotify::add_watch(&self.events, path.join("cgroup.events"), WatchFlags::MODIFY)?;
         self.watches.insert(watch, unit);
-        self.groups.insert(unit, Group { path, folder, watch, after_startup });
+        let memory = path.join("memory.events");
+        let memory_watch = inotify::add_watch(&self.events, &memory, WatchFlags::MODIFY).ok();
+        self.watches.extend(memory_watch.map(|watch| (watch, unit)));
+        let oom_kills = oom_kills(&path);
+        self.groups.insert(unit, Group { path, folder, watch, memory_watch, oom_kills, after_startup });
         Ok(problems)
     }
 
@@ -208,6 +216,9 @@ impl Cgroups {
         }
         if let Some(group) = self.groups.remove(&unit) {
             self.watches.remove(&group.watch);
+            if let Some(watch) = group.memory_watch {
+                self.watches.remove(&watch);
+            }
             // The kernel drops the watch together with the file, so an error here means nothing.
             let _gone = inotify::remove_watch(&self.events, group.watch);
             // Groups that the unit has made below its own are in the way; the deepest go first.
@@ -223,7 +234,14 @@ impl Cgroups {
         fs::read_to_string(group.path.join("memory.current")).ok()?.trim().parse().ok()
     }
 
-    /// Units whose cgroup has changed between empty and not.
+    /// Whether the kernel has killed a process of the unit for want of memory since this was last asked.
+    pub fn was_out_of_memory(&mut self, unit: UnitId) -> bool {
+        let Some(group) = self.groups.get_mut(&unit) else { return false };
+        let before = std::mem::replace(&mut group.oom_kills, oom_kills(&group.path));
+        group.oom_kills > before
+    }
+
+    /// Units whose cgroup has changed between empty and not, or run out of memory.
     pub fn read_events(&self) -> Vec<UnitId> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.events, &mut buffer);
@@ -237,6 +255,13 @@ impl Cgroups {
         }
         units
     }
+}
+
+/// Kills for want of memory in a group and below it: `memory.events`, cgroup v2 of the kernel's documentation.
+fn oom_kills(group: &Path) -> u64 {
+    let text = fs::read_to_string(group.join("memory.events")).unwrap_or_default();
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The unit that a process belongs to, by `/proc/PID/cgroup`.

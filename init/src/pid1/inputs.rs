@@ -104,6 +104,12 @@ impl Shell {
         let Some(entry) = self.processes.remove(&process) else { return };
         self.pids.remove(&entry.pid);
         entry.adopted.and_then(|key| self.forget(key));
+        // The reason comes before the end that it is the reason of.
+        if matches!(status, ExitStatus::Signal { signal: libc::SIGKILL, .. })
+            && self.cgroups.as_mut().is_some_and(|cgroups| cgroups.was_out_of_memory(entry.unit))
+        {
+            self.events.push_back(Event::OutOfMemory { unit: entry.unit });
+        }
         self.drain_output(entry.unit, entry.pid);
         self.events.push_back(match entry.failure {
             Some(failure) => {
@@ -133,9 +139,12 @@ impl Shell {
     }
 
     pub(super) fn read_cgroups(&mut self) {
-        let Some(cgroups) = &self.cgroups else { return };
-        let empty: Vec<UnitId> =
-            cgroups.read_events().into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
+        let Some(cgroups) = &mut self.cgroups else { return };
+        let changed = cgroups.read_events();
+        let short: Vec<UnitId> =
+            changed.iter().copied().filter(|unit| cgroups.was_out_of_memory(*unit)).collect();
+        let empty: Vec<UnitId> = changed.into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
+        self.events.extend(short.into_iter().map(|unit| Event::OutOfMemory { unit }));
         self.events.extend(empty.into_iter().map(|unit| Event::GroupEmpty { unit }));
     }
 
