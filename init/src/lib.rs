@@ -27,6 +27,7 @@ pub mod power;
 pub mod supervisor;
 pub mod sys;
 pub mod systemctl;
+pub mod unit_files;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

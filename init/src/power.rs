@@ -45,21 +45,31 @@ pub fn finish(action: PowerAction) -> ! {
     rustix::fs::sync();
     unmount_disks();
     rustix::fs::sync();
-    let command = match action {
-        PowerAction::PowerOff => RebootCommand::PowerOff,
-        PowerAction::Reboot => RebootCommand::Restart,
-        PowerAction::Halt => RebootCommand::Halt,
-    };
     say(match action {
         PowerAction::PowerOff => "Powering off",
         PowerAction::Reboot => "Rebooting",
         PowerAction::Halt => "Halting",
     });
-    if let Err(error) = rustix::system::reboot(command) {
+    if let Err(error) = rustix::system::reboot(command(action)) {
         say(&format!("reboot(2): {error}"));
     }
     // The end of PID 1 panics the kernel, and `panic=10` on the command line reboots.
     std::process::exit(1)
+}
+
+/// Takes the machine down without a sync and without ending anything: for those who ask for just that.
+pub fn immediately(action: PowerAction) {
+    if let Err(error) = rustix::system::reboot(command(action)) {
+        say(&format!("reboot(2): {error}"));
+    }
+}
+
+fn command(action: PowerAction) -> RebootCommand {
+    match action {
+        PowerAction::PowerOff => RebootCommand::PowerOff,
+        PowerAction::Reboot => RebootCommand::Restart,
+        PowerAction::Halt => RebootCommand::Halt,
+    }
 }
 
 /// SIGTERM to everybody, a moment, SIGKILL to the rest.
@@ -128,7 +138,7 @@ fn disk_mounts(mountinfo: &str) -> Vec<String> {
 }
 
 /// Octal escapes of mountinfo: space, tab, newline, backslash.
-fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 

@@ -2,108 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics is a test that fails")]
 
+mod machine;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use init::control::{Client, JobRequest, Method, UnitView};
-
-/// Long enough for a loaded machine, short enough to notice a hang.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-struct Machine {
-    folder: tempfile::TempDir,
-    process: Child,
-}
-
-impl Machine {
-    fn start(units: &[(&str, &str)]) -> Machine {
-        let folder = tempfile::tempdir().unwrap();
-        let unit_folder = folder.path().join("units");
-        fs::create_dir(&unit_folder).unwrap();
-        let targets = [
-            ("sysinit.target", ""),
-            ("basic.target", ""),
-            ("shutdown.target", "[Unit]\nDefaultDependencies=no\n"),
-            (
-                "poweroff.target",
-                "[Unit]\nDefaultDependencies=no\nRequires=shutdown.target\nAfter=shutdown.target\n",
-            ),
-        ];
-        for (name, text) in targets.iter().chain(units) {
-            let text = text.replace("DIR", folder.path().to_str().unwrap());
-            fs::write(unit_folder.join(name), format!("{text}\n")).unwrap();
-        }
-        let process = Command::new(env!("CARGO_BIN_EXE_init"))
-            .args(["supervise", "--units", unit_folder.to_str().unwrap(), "--run"])
-            .args([folder.path().join("run").to_str().unwrap(), "--start", "default.target"])
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let machine = Machine { folder, process };
-        wait_for("the control socket", || machine.client().is_some());
-        machine
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn client(&self) -> Option<Client> {
-        Client::connect_to(&self.path("run/control")).ok()
-    }
-
-    fn view(&self, unit: &str) -> UnitView {
-        let answer = self.client().unwrap().call(Method::Show { unit: unit.to_owned() }).unwrap();
-        answer.units.into_iter().next().unwrap()
-    }
-
-    fn job(&self, verb: &str, unit: &str) -> String {
-        let request = JobRequest {
-            unit: unit.to_owned(),
-            verb: verb.to_owned(),
-            mode: "replace".to_owned(),
-            wait: true,
-        };
-        self.client().unwrap().call(Method::Job(request)).unwrap().result.unwrap()
-    }
-
-    /// Takes it down in order and waits for its end.
-    fn power_off(mut self) {
-        let request = JobRequest {
-            unit: "poweroff.target".to_owned(),
-            verb: "start".to_owned(),
-            mode: "replace-irreversibly".to_owned(),
-            wait: false,
-        };
-        self.client().unwrap().call(Method::Job(request)).unwrap();
-        wait_for("the end", || self.process.try_wait().unwrap().is_some());
-        assert!(self.process.wait().unwrap().success());
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // Already gone after an orderly end.
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
-
-fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !done() {
-        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
+use init::control::{JobRequest, Method};
+use machine::{Machine, read, wait_for};
 
 #[test]
 fn units_start_in_order_and_stop_in_reverse() {
@@ -205,5 +112,51 @@ fn clients_that_talk_nonsense_or_hang_disturb_nobody() {
     let lines = vec![b'x'; 2 << 20];
     let _cut_off = flood.write_all(&lines);
     assert_eq!(machine.view("default.target").active, "active");
+    machine.power_off();
+}
+
+#[test]
+fn another_program_takes_over_and_nothing_stops() {
+    let machine = Machine::start(&[
+        ("default.target", "[Unit]\nWants=a.service s.socket t.timer"),
+        (
+            "a.service",
+            "[Service]\nType=notify\nNotifyAccess=all\nRestart=always\nRestartSec=10ms\nExecStart=/bin/sh -c 'echo $$$$ >> DIR/pids; while ! test -e DIR/ready; do sleep 0.02; done; exec sleep 100'",
+        ),
+        ("b.service", "[Unit]\nAfter=a.service\n[Service]\nExecStart=/bin/sleep 100"),
+        ("s.socket", "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=DIR/s"),
+        (
+            "s.service",
+            "[Service]\nExecStart=/bin/sh -c 'test -S /proc/self/fd/3 && echo x > DIR/activated; exec sleep 100'",
+        ),
+        ("t.timer", "[Unit]\nDefaultDependencies=no\n[Timer]\nOnActiveSec=100ms\nOnUnitInactiveSec=100ms"),
+        ("t.service", "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo x >> DIR/ticks'"),
+    ]);
+    let pids = machine.path("pids");
+    wait_for("a", || read(&pids).lines().count() == 1);
+    wait_for("the socket", || machine.view("s.socket").sub == "listening");
+    let request = JobRequest {
+        unit: "b.service".to_owned(),
+        verb: "start".to_owned(),
+        mode: "replace".to_owned(),
+        wait: false,
+    };
+    machine.client().unwrap().call(Method::Job(request)).unwrap();
+    for _ in 0..2 {
+        machine.client().unwrap().call(Method::Reexec {}).unwrap();
+        wait_for("the next program", || {
+            machine.client().is_some_and(|mut client| client.call(Method::State {}).is_ok())
+        });
+    }
+    let a = machine.view("a.service");
+    assert_eq!((a.sub.as_str(), a.main_pid.to_string()), ("start", read(&pids).trim().to_owned()));
+    assert_eq!(machine.view("b.service").job.as_deref(), Some("start"));
+    let _connection = UnixStream::connect(machine.path("s")).unwrap();
+    wait_for("the activated service", || machine.path("activated").exists());
+    let ticks = read(&machine.path("ticks")).lines().count();
+    wait_for("more ticks", || read(&machine.path("ticks")).lines().count() > ticks);
+    // Its end is noticed, and it comes back: both are the next program's doing.
+    let _gone = std::process::Command::new("kill").args(["-9", &a.main_pid.to_string()]).status().unwrap();
+    wait_for("the restart", || read(&pids).lines().count() == 2);
     machine.power_off();
 }

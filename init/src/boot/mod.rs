@@ -50,6 +50,20 @@ struct KernelMount {
     optional: bool,
 }
 
+/// What [`setup`] has done and found out, read off the running machine: for a PID 1 program that goes on with another's
+/// work.
+pub fn again() -> BootInfo {
+    let line = CommandLine::read().unwrap_or_default();
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    BootInfo {
+        trial: line.trial,
+        volatile_state: Path::new(VOLATILE_FLAG).exists(),
+        hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        machine_id: read("/etc/machine-id"),
+        ..BootInfo::default()
+    }
+}
+
 /// Mounts, host name, machine-id, tmpfiles, what the host hands in. Never fails: what could not be done is in `warnings`.
 pub fn setup() -> BootInfo {
     let line = CommandLine::read().unwrap_or_default();

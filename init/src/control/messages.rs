@@ -32,6 +32,21 @@ pub enum Method {
     /// `daemon-reload`
     #[serde(rename = "org.ferrite.Init.Reload")]
     Reload {},
+    /// `daemon-reexec`
+    #[serde(rename = "org.ferrite.Init.Reexec")]
+    Reexec {},
+    /// `list-timers`
+    #[serde(rename = "org.ferrite.Init.Timers")]
+    Timers {},
+    /// `list-sockets`
+    #[serde(rename = "org.ferrite.Init.Sockets")]
+    Sockets {},
+    /// `cancel`, of one job or of all.
+    #[serde(rename = "org.ferrite.Init.Cancel")]
+    Cancel {
+        /// The job's number; all when absent.
+        job: Option<u32>,
+    },
     /// `reset-failed`, of one unit or of all.
     #[serde(rename = "org.ferrite.Init.ResetFailed")]
     ResetFailed {
@@ -45,6 +60,9 @@ pub enum Method {
         unit: String,
         /// The signal's number.
         signal: i32,
+        /// `all`, `main` or `control`; `all` when absent.
+        #[serde(default)]
+        whom: String,
     },
     /// The state of the machine as a whole.
     #[serde(rename = "org.ferrite.Init.State")]
@@ -62,9 +80,9 @@ pub enum Method {
 pub struct JobRequest {
     /// Name or alias.
     pub unit: String,
-    /// `start`, `stop`, `restart`, `try-restart`, `reload`, `reload-or-restart`.
+    /// `start`, `stop`, `restart`, `try-restart`, `reload`, `reload-or-restart`, `try-reload-or-restart`.
     pub verb: String,
-    /// `replace`, `replace-irreversibly`, `isolate`.
+    /// A word of `--job-mode=`, systemctl(1).
     pub mode: String,
     /// Answer when the job is over.
     pub wait: bool,
@@ -93,6 +111,12 @@ pub struct Answer {
     /// Jobs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jobs: Vec<JobView>,
+    /// Timers that are not dead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<TimerView>,
+    /// What loaded socket units listen on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sockets: Vec<SocketView>,
     /// `initializing`, `starting`, `running`, `degraded`, `maintenance`, `stopping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -141,8 +165,41 @@ pub struct UnitView {
     pub changed_at: u64,
     /// Microseconds of `CLOCK_MONOTONIC` when it became active.
     pub active_since: Option<u64>,
+    /// Microseconds of `CLOCK_MONOTONIC` when it began to start, was up, was no longer up and was down; 0 is never.
+    #[serde(default)]
+    pub times: [u64; 4],
     /// `Type=` and the like, for `show`: more properties under systemd's names.
     pub properties: Vec<(String, String)>,
+}
+
+/// A timer as `systemctl list-timers` shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct TimerView {
+    /// The timer.
+    pub unit: String,
+    /// What it starts.
+    pub activates: String,
+    /// Microseconds since the epoch when it elapses next.
+    pub next: Option<i64>,
+    /// Microseconds since the epoch when it last elapsed.
+    pub last: Option<i64>,
+    /// systemd's word for the coarse state.
+    pub active: String,
+}
+
+/// Something that a socket unit listens on, as `systemctl list-sockets` shows it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SocketView {
+    /// The socket unit.
+    pub unit: String,
+    /// What it starts.
+    pub activates: String,
+    /// The address.
+    pub listen: String,
+    /// `Stream`, `FIFO` and so on.
+    pub kind: String,
+    /// systemd's word for the coarse state.
+    pub active: String,
 }
 
 /// A job as `systemctl list-jobs` shows it.

@@ -1,7 +1,7 @@
 //! The kernel's device events, to wait for a disk without polling.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -57,6 +57,11 @@ impl Uevents {
         }
     }
 
+    /// Takes all waiting messages in; whoever calls looks at the devices themselves.
+    pub fn discard(&self) {
+        self.drain();
+    }
+
     /// Reads all waiting messages; true when one was about a block device.
     fn drain(&self) -> bool {
         let mut seen = false;
@@ -74,6 +79,13 @@ impl Uevents {
                 Err(_) => return seen,
             }
         }
+    }
+}
+
+impl AsFd for Uevents {
+    /// To be polled.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

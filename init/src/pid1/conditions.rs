@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use image_config::unit::{Common, Condition, ConditionKind};
+use image_config::unit::{Common, Condition, ConditionKind, parse_environment_file, value};
 use rustix::fs::Access;
 
+use super::compare::{self, Operator};
 use crate::supervisor::ConditionOutcome;
 
 /// Facts that conditions ask for and that do not change while the machine runs.
@@ -64,7 +65,8 @@ fn holds(condition: &Condition, facts: &Facts) -> bool {
             word == argument
                 || !argument.contains('=') && word.split_once('=').is_some_and(|(key, _)| key == argument)
         }),
-        ConditionKind::KernelVersion => facts.kernel_release.starts_with(argument.trim_matches(['*', '='])),
+        ConditionKind::KernelVersion => compare::version_holds(&facts.kernel_release, argument),
+        ConditionKind::Version => version_of(argument, facts),
         ConditionKind::KernelModuleLoaded => {
             Path::new("/sys/module").join(argument.replace('-', "_")).exists()
         }
@@ -88,21 +90,128 @@ fn holds(condition: &Condition, facts: &Facts) -> bool {
             argument == "v2"
                 || argument.split_whitespace().all(|wanted| has.split_whitespace().any(|one| one == wanted))
         }
-        // PID 1 has all capabilities and no security module; nothing here is encrypted or on pressure's account.
+        // PID 1 has all capabilities; nothing here is encrypted, and updates bring whole images.
         ConditionKind::Capability => true,
         ConditionKind::NeedsUpdate => false,
-        ConditionKind::Security
-        | ConditionKind::Credential
-        | ConditionKind::PathIsEncrypted
-        | ConditionKind::CpuFeature
-        | ConditionKind::Cpus
-        | ConditionKind::Memory
-        | ConditionKind::Host
-        | ConditionKind::OsRelease
-        | ConditionKind::Firmware
-        | ConditionKind::Version => false,
-        ConditionKind::MemoryPressure | ConditionKind::CpuPressure | ConditionKind::IoPressure => true,
+        ConditionKind::PathIsEncrypted => false,
+        ConditionKind::Security => has_security(argument),
+        ConditionKind::Credential => Path::new("/run/credentials/@system").join(argument).exists(),
+        ConditionKind::CpuFeature => cpu_flags().split_whitespace().any(|flag| flag == argument),
+        ConditionKind::Cpus => {
+            let count = std::thread::available_parallelism().map_or(1, |count| count.get());
+            let count = u64::try_from(count).unwrap_or(u64::MAX);
+            compare::number_holds(count, argument, |text| text.parse().ok())
+        }
+        ConditionKind::Memory => {
+            let bytes = memory_total(&fs::read_to_string("/proc/meminfo").unwrap_or_default());
+            compare::number_holds(bytes, argument, |text| value::size(text).ok())
+        }
+        ConditionKind::Host => is_host(argument),
+        ConditionKind::OsRelease => os_release_holds(argument, &os_release()),
+        ConditionKind::Firmware => match argument {
+            "uefi" => Path::new("/sys/firmware/efi").exists(),
+            "device-tree" => Path::new("/sys/firmware/devicetree").exists(),
+            _ => false,
+        },
+        ConditionKind::MemoryPressure => pressure_holds("memory", "full", argument),
+        ConditionKind::CpuPressure => pressure_holds("cpu", "some", argument),
+        ConditionKind::IoPressure => pressure_holds("io", "full", argument),
     }
+}
+
+/// `ConditionVersion=`: the program, then as for the kernel's. What this service manager does is systemd 257's.
+fn version_of(argument: &str, facts: &Facts) -> bool {
+    match argument.split_once(char::is_whitespace) {
+        Some(("kernel", list)) => compare::version_holds(&facts.kernel_release, list),
+        Some(("systemd", list)) => compare::version_holds("257", list),
+        _ => compare::version_holds(&facts.kernel_release, argument),
+    }
+}
+
+fn has_security(argument: &str) -> bool {
+    let modules = || fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    match argument {
+        "selinux" | "apparmor" | "smack" | "tomoyo" | "ima" => {
+            modules().trim().split(',').any(|module| module == argument)
+        }
+        "tpm2" => fs::read_dir("/sys/class/tpmrm").is_ok_and(|mut entries| entries.next().is_some()),
+        // Four bytes of attributes, then the value: UEFI, "Variable Services".
+        "uefi-secureboot" => {
+            let name = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+            fs::read(name).is_ok_and(|bytes| bytes.get(4) == Some(&1))
+        }
+        _ => false,
+    }
+}
+
+fn cpu_flags() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags"));
+    flags.unwrap_or_default().trim_start_matches([' ', '\t', ':']).to_owned()
+}
+
+/// Bytes of memory, from `/proc/meminfo`.
+fn memory_total(text: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or_default();
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0);
+    kibibytes.saturating_mul(1024)
+}
+
+fn is_host(argument: &str) -> bool {
+    let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    id.trim() == argument.replace('-', "") || compare::fits(argument, &name)
+}
+
+fn os_release() -> Vec<(String, String)> {
+    let text = fs::read_to_string("/etc/os-release").or_else(|_| fs::read_to_string("/usr/lib/os-release"));
+    parse_environment_file(&text.unwrap_or_default())
+}
+
+/// Words such as `ID=debian` and `VERSION_ID>=13`, all of which must hold. A field that is not there is empty.
+fn os_release_holds(argument: &str, release: &[(String, String)]) -> bool {
+    argument.split_whitespace().all(|word| {
+        let end = word.find(['=', '<', '>', '!', '$']).unwrap_or(word.len());
+        let (field, rest) = word.split_at(end);
+        let (Some(operator), wanted) = Operator::take(rest) else { return false };
+        let found = release.iter().find(|(name, _)| name == field).map_or("", |(_, value)| value.as_str());
+        match operator {
+            // Not every field is a version.
+            Operator::Equal => found == wanted,
+            Operator::Other => found != wanted,
+            operator => operator.holds_for_version(found, wanted),
+        }
+    })
+}
+
+/// `[SLICE:]LIMIT%[/SPAN]`: whether the pressure is at most that. A kernel that does not measure it has none.
+fn pressure_holds(resource: &str, kind: &str, argument: &str) -> bool {
+    let (slice, rest) = match argument.split_once(':') {
+        Some((slice, rest)) => (Some(slice), rest),
+        None => (None, argument),
+    };
+    let (limit, span) = rest.split_once('/').unwrap_or((rest, "5min"));
+    let average = match span {
+        "10sec" => "avg10",
+        "1min" => "avg60",
+        _ => "avg300",
+    };
+    let path = match slice {
+        None => format!("/proc/pressure/{resource}"),
+        Some(slice) => format!("/sys/fs/cgroup/{slice}/{resource}.pressure"),
+    };
+    let text = fs::read_to_string(path).unwrap_or_default();
+    match (pressure(&text, kind, average), limit.trim_end_matches('%').parse::<f64>()) {
+        (Some(found), Ok(limit)) => found <= limit,
+        _ => true,
+    }
+}
+
+/// A line of a pressure file: Documentation/accounting/psi.rst of the kernel.
+fn pressure(text: &str, kind: &str, average: &str) -> Option<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+    let field = line.split_whitespace().find_map(|word| word.strip_prefix(average)?.strip_prefix('='))?;
+    field.parse().ok()
 }
 
 fn truth(text: &str) -> Option<bool> {
@@ -128,6 +237,28 @@ mod tests {
 
     fn condition(kind: ConditionKind, negate: bool, argument: &str) -> Condition {
         Condition { kind, trigger: false, negate, argument: argument.to_owned() }
+    }
+
+    #[test]
+    fn releases_and_pressure_are_compared() {
+        let release = parse_environment_file("ID=ferrite\nVERSION_ID=1.10\n");
+        let cases = [
+            ("ID=ferrite", true),
+            ("ID=ferrite VERSION_ID>=1.9", true),
+            ("ID!=ferrite", false),
+            ("VERSION_ID<1.9", false),
+            ("VARIANT_ID=", true),
+            ("ID$=fer*", true),
+            ("ID", false),
+        ];
+        for (argument, want) in cases {
+            assert_eq!(os_release_holds(argument, &release), want, "{argument}");
+        }
+        let text = "some avg10=1.50 avg60=2.00 avg300=0.10 total=9\nfull avg10=0.25 avg60=0.00 avg300=0.00 total=1\n";
+        assert_eq!(pressure(text, "some", "avg60"), Some(2.0));
+        assert_eq!(pressure(text, "full", "avg10"), Some(0.25));
+        assert_eq!(pressure("", "full", "avg10"), None);
+        assert_eq!(memory_total("MemFree: 1 kB\nMemTotal:       2048 kB\n"), 2 << 20);
     }
 
     #[test]

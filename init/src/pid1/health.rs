@@ -3,6 +3,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use serde::{Deserialize, Serialize};
 
 use crate::early::watchdog::FD_VARIABLE;
 use crate::supervisor::Monotonic;
@@ -28,6 +31,13 @@ pub enum Due {
     ShutdownLate,
 }
 
+/// What of the clocks outlives this program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadlines {
+    boot: Option<Monotonic>,
+    shutdown: Option<Monotonic>,
+}
+
 /// The clocks.
 #[derive(Debug, Default)]
 pub struct Health {
@@ -50,6 +60,21 @@ impl Health {
         let watchdog = number.and_then(inherited).map(File::from);
         let watchdog = watchdog.or_else(|| OpenOptions::new().write(true).open("/dev/watchdog0").ok());
         Health { watchdog, feed_at: now, deadline: trial.then(|| now.after(HEALTH_LIMIT)), shutdown_by: None }
+    }
+
+    /// Goes on with the clocks of an earlier program of this process, which has left its watchdog open.
+    pub fn resume(now: Monotonic, deadlines: Deadlines) -> Health {
+        Health { deadline: deadlines.boot, shutdown_by: deadlines.shutdown, ..Health::begin(now, false) }
+    }
+
+    /// What is to be carried over.
+    pub fn deadlines(&self) -> Deadlines {
+        Deadlines { boot: self.deadline, shutdown: self.shutdown_by }
+    }
+
+    /// The open watchdog.
+    pub fn watchdog(&self) -> Option<BorrowedFd<'_>> {
+        self.watchdog.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether there is a watchdog.

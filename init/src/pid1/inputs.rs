@@ -30,6 +30,17 @@ impl Shell {
                 }
             }
             Some(Source::PowerButton) => self.read_button(),
+            Some(Source::Socket(unit, index)) => {
+                let (unit, index) = (*unit, *index);
+                self.socket_ready(unit, index);
+            }
+            Some(Source::Paths(unit)) => {
+                let unit = *unit;
+                self.paths_ready(unit);
+            }
+            Some(Source::Tables) => self.tables_ready(),
+            Some(Source::Devices) => self.devices_ready(),
+            Some(Source::Clock) => self.clock_ready(),
         }
         self.carry_out(Vec::new());
     }
@@ -39,6 +50,17 @@ impl Shell {
             self.console.note("Power button pressed");
             self.begin_power("poweroff.target");
         }
+    }
+
+    fn clock_ready(&mut self) {
+        let Some(clock) = &self.clock else { return };
+        let mut count = [0; 8];
+        // ECANCELED is the news; what else there may be means nothing.
+        let _news = rustix::io::read(clock, &mut count);
+        if let Err(error) = super::shell::arm_clock_watch(clock) {
+            self.say(Level::Warning, &format!("changes of the clock are not noticed any more: {error}"));
+        }
+        self.clock_was_set();
     }
 
     pub(super) fn read_signals(&mut self) {
@@ -82,8 +104,19 @@ impl Shell {
         let Some(entry) = self.processes.remove(&process) else { return };
         self.pids.remove(&entry.pid);
         entry.adopted.and_then(|key| self.forget(key));
+        // The reason comes before the end that it is the reason of.
+        if matches!(status, ExitStatus::Signal { signal: libc::SIGKILL, .. })
+            && self.cgroups.as_mut().is_some_and(|cgroups| cgroups.was_out_of_memory(entry.unit))
+        {
+            self.events.push_back(Event::OutOfMemory { unit: entry.unit });
+        }
         self.drain_output(entry.unit, entry.pid);
-        self.events.push_back(Event::Exited { process, status });
+        self.events.push_back(match entry.failure {
+            Some(failure) => {
+                Event::SpawnFailed { process, code: i32::from(failure.code), reason: failure.text }
+            }
+            None => Event::Exited { process, status },
+        });
         let has_others = self.processes.values().any(|other| other.unit == entry.unit);
         if self.cgroups.is_none() && !has_others {
             self.events.push_back(Event::GroupEmpty { unit: entry.unit });
@@ -106,16 +139,19 @@ impl Shell {
     }
 
     pub(super) fn read_cgroups(&mut self) {
-        let Some(cgroups) = &self.cgroups else { return };
-        let empty: Vec<UnitId> =
-            cgroups.read_events().into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
+        let Some(cgroups) = &mut self.cgroups else { return };
+        let changed = cgroups.read_events();
+        let short: Vec<UnitId> =
+            changed.iter().copied().filter(|unit| cgroups.was_out_of_memory(*unit)).collect();
+        let empty: Vec<UnitId> = changed.into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
+        self.events.extend(short.into_iter().map(|unit| Event::OutOfMemory { unit }));
         self.events.extend(empty.into_iter().map(|unit| Event::GroupEmpty { unit }));
     }
 
     pub(super) fn read_report(&mut self, key: u64) {
         let Some(Source::Report(process, pipe)) = self.sources.get(&key) else { return };
         let process = *process;
-        let mut bytes = [0; 16];
+        let mut bytes = [0; Failure::LONGEST];
         let count = match rustix::io::read(pipe, &mut bytes) {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
             Err(_) => 0,
@@ -123,16 +159,16 @@ impl Shell {
         };
         let failure = bytes.get(..count).and_then(Failure::parse);
         self.forget(key);
-        let unit = self.processes.get_mut(&process).map(|entry| {
+        if let Some(entry) = self.processes.get_mut(&process) {
             entry.report = None;
-            entry.unit
-        });
+        }
         match failure {
             None => self.events.push_back(Event::Executed { process }),
             Some(failure) => {
-                // Its exit code follows; here is the reason.
-                let text = format!("cannot run the program, step {:?}: {}", failure.step, failure.error);
-                self.log_unit(unit, Level::Error, &text);
+                // It is about to end by itself; the reason says more than the exit code that it ends with.
+                if let Some(entry) = self.processes.get_mut(&process) {
+                    entry.failure = Some(failure);
+                }
             }
         }
     }

@@ -1,21 +1,18 @@
-//! Finding unit files: search path, drop-ins, templates, aliases, masks, `.wants` and `.requires` folders.
+//! Loading units: from their files (found by [`UnitFolders`]) to what the supervisor needs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use image_config::unit::{System, Unit, UnitName, Warning};
+use image_config::unit::{Service, System, Unit, UnitName, UnitType, Warning};
 
-use super::translate;
-use crate::supervisor::{Edge, LoadState, UnitSpec};
+use super::{hooks, translate};
+use crate::supervisor::{Edge, LoadState, Monotonic, UnitKind, UnitSpec};
+use crate::unit_files::{Fragment, UnitFolders};
 
-/// Where unit files are, strongest first: systemd.unit(5), "System Unit Search Path".
-const SEARCH_PATH: [&str; 4] =
-    ["etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system"];
-/// Links that are followed from one unit file to the next before it counts as a circle.
-const MOST_LINKS: usize = 8;
+/// How long a job waits for a device: systemd's `DefaultDeviceTimeoutSec=`.
+const DEVICE_PATIENCE: Monotonic = Monotonic::seconds(90);
 /// A unit file larger than this is refused: nobody writes one, and PID 1's memory is not a file's to spend.
 const LARGEST_FILE: u64 = 4 << 20;
 
@@ -26,6 +23,8 @@ pub struct Loaded {
     pub spec: UnitSpec,
     /// The typed settings, when there are any.
     pub unit: Option<Unit>,
+    /// Commands of a unit that is no service.
+    pub hooks: Option<Box<Service>>,
     /// What was wrong with its files.
     pub warnings: Vec<Warning>,
 }
@@ -33,32 +32,35 @@ pub struct Loaded {
 /// Loads units from the folders below a root.
 #[derive(Debug)]
 pub struct Loader {
-    folders: Vec<PathBuf>,
+    folders: UnitFolders,
     system: System,
     /// What units want beyond their files.
     wants: Vec<(String, String)>,
+    /// Mounts and swaps that the kernel has.
+    found: BTreeSet<String>,
 }
 
-enum Main {
-    Found { name: UnitName, path: PathBuf, aliases: Vec<UnitName> },
-    Masked,
-    NotFound,
-    Unreadable(String),
+/// Targets that the default dependencies of a kind of unit name.
+fn default_targets(kind: UnitKind) -> &'static [&'static str] {
+    match kind {
+        UnitKind::Service => &["sysinit.target", "basic.target", "shutdown.target"],
+        UnitKind::Socket | UnitKind::Timer | UnitKind::Path => &["sysinit.target", "shutdown.target"],
+        UnitKind::Mount | UnitKind::Swap => &["umount.target"],
+        UnitKind::Target | UnitKind::Slice => &["shutdown.target"],
+        UnitKind::Device | UnitKind::Unsupported => &[],
+    }
 }
 
 impl Loader {
     /// A loader for the unit folders below `root`.
     pub fn new(root: &Path, system: System) -> Loader {
-        Loader {
-            folders: SEARCH_PATH.iter().map(|folder| root.join(folder)).collect(),
-            system,
-            wants: Vec::new(),
-        }
+        Loader { folders: UnitFolders::of_system(root), system, wants: Vec::new(), found: BTreeSet::new() }
     }
 
     /// A loader for one folder of unit files, for tests on a host.
     pub fn of_folder(folder: &Path, system: System) -> Loader {
-        Loader { folders: vec![folder.to_owned()], system, wants: Vec::new() }
+        let folders = UnitFolders::new(vec![folder.to_owned()]);
+        Loader { folders, system, wants: Vec::new(), found: BTreeSet::new() }
     }
 
     /// Makes `unit` want `other`, as a link in its `.wants` folder would.
@@ -85,7 +87,7 @@ impl Loader {
                 unit.spec.relations.iter().filter(|(edge, _)| leads_on(edge)).map(|(_, other)| other.clone()),
             );
             if unit.spec.default_dependencies {
-                work.extend(["sysinit.target", "basic.target", "shutdown.target"].map(str::to_owned));
+                work.extend(default_targets(unit.spec.kind).iter().map(|name| (*name).to_owned()));
             }
             loaded.push(unit);
         }
@@ -97,6 +99,7 @@ impl Loader {
         let bad = |name: &str, load: LoadState| Loaded {
             spec: UnitSpec { load, ..UnitSpec::not_found(name) },
             unit: None,
+            hooks: None,
             warnings: Vec::new(),
         };
         let parsed = match UnitName::parse(name) {
@@ -104,20 +107,21 @@ impl Loader {
             Ok(_) => return bad(name, LoadState::Bad("a template needs an instance".to_owned())),
             Err(error) => return bad(name, LoadState::Bad(error.to_string())),
         };
-        match self.main_file(&parsed) {
-            Main::NotFound => bad(name, LoadState::NotFound),
-            Main::Masked => bad(name, LoadState::Masked),
-            Main::Unreadable(problem) => bad(name, LoadState::Bad(problem)),
-            Main::Found { name, path, aliases } => self.assemble(&name, &path, &aliases),
+        match self.folders.fragment(&parsed) {
+            Fragment::NotFound if self.is_built_in(&parsed) => self.assemble(&parsed, None, &[]),
+            Fragment::NotFound => bad(name, LoadState::NotFound),
+            Fragment::Masked => bad(name, LoadState::Masked),
+            Fragment::Unreadable(problem) => bad(name, LoadState::Bad(problem)),
+            Fragment::Found { name, path, aliases } => self.assemble(&name, Some(&path), &aliases),
         }
     }
 
     /// Main file and drop-ins into one unit.
-    fn assemble(&self, name: &UnitName, path: &Path, aliases: &[UnitName]) -> Loaded {
+    fn assemble(&self, name: &UnitName, path: Option<&Path>, aliases: &[UnitName]) -> Loaded {
         let mut warnings = Vec::new();
         let mut texts: Vec<(String, Vec<u8>)> = Vec::new();
         let names: Vec<&UnitName> = std::iter::once(name).chain(aliases).collect();
-        for file in std::iter::once(path.to_owned()).chain(self.drop_ins(&names)) {
+        for file in path.map(Path::to_owned).into_iter().chain(self.folders.drop_ins(&names)) {
             let shown = file.display().to_string();
             match read_bounded(&file) {
                 Ok(text) => texts.push((shown, text)),
@@ -134,157 +138,59 @@ impl Loader {
             texts.iter().map(|(path, text)| (path.as_str(), text.as_slice())).collect();
         let (unit, more) = Unit::parse(name, &fragments, &self.system);
         warnings.extend(more);
-        let mut spec = translate::unit_spec(&unit);
+        let (mut spec, commands) = translate::unit_spec(&unit);
+        if path.is_none() {
+            spec.load = LoadState::Loaded;
+            spec.default_dependencies &= name.kind() == UnitType::Slice;
+        }
+        spec.relations.extend(self.mount_relations(&unit));
+        if name.kind() == UnitType::Device {
+            spec.job_running_timeout = spec.job_running_timeout.or(Some(DEVICE_PATIENCE));
+        }
         spec.aliases = aliases.iter().map(|alias| alias.as_str().to_owned()).collect();
         for (suffix, edge) in
             [("wants", Edge::Wants), ("requires", Edge::Requires), ("upholds", Edge::Upholds)]
         {
-            spec.relations.extend(self.linked(&names, suffix).into_iter().map(|other| (edge, other)));
+            spec.relations.extend(self.folders.linked(&names, suffix).into_iter().map(|other| (edge, other)));
         }
         let wanted = self.wants.iter().filter(|(holder, _)| *holder == spec.name);
         spec.relations.extend(wanted.map(|(_, other)| (Edge::Wants, other.clone())));
-        Loaded { spec, unit: Some(unit), warnings }
+        Loaded { spec, unit: Some(unit), hooks: commands, warnings }
     }
 
-    /// Finds the file with the unit's settings, following links that are aliases.
-    fn main_file(&self, wanted: &UnitName) -> Main {
-        let mut name = wanted.clone();
-        let mut aliases: Vec<UnitName> = Vec::new();
-        for _ in 0..MOST_LINKS {
-            let Some(path) = self.find(&name) else { return Main::NotFound };
-            match link_target(&path) {
-                Err(error) => return Main::Unreadable(format!("{}: {error}", path.display())),
-                Ok(None) if is_mask(&path) => return Main::Masked,
-                Ok(None) => return Main::Found { name, path, aliases },
-                Ok(Some(target)) if target == Path::new("/dev/null") => return Main::Masked,
-                Ok(Some(target)) => match alias_of(&name, &target) {
-                    None => {
-                        return if path.exists() {
-                            Main::Found { name, path, aliases }
-                        } else {
-                            Main::NotFound
-                        };
-                    }
-                    Some(next) => {
-                        aliases.push(name);
-                        name = next;
-                    }
-                },
-            }
+    /// Units that are there without a file: devices and slices always, mounts and swaps when the kernel has them.
+    fn is_built_in(&self, name: &UnitName) -> bool {
+        match name.kind() {
+            UnitType::Device | UnitType::Slice => true,
+            UnitType::Mount | UnitType::Swap => self.found.contains(name.as_str()),
+            _ => false,
         }
-        Main::Unreadable(format!("too many links from {wanted}"))
     }
 
-    /// The strongest file for a name, else for its template.
-    fn find(&self, name: &UnitName) -> Option<PathBuf> {
-        let template = name.template();
-        let names = std::iter::once(name.as_str()).chain(template.as_ref().map(UnitName::as_str));
-        for name in names {
-            for folder in &self.folders {
-                let path = folder.join(name);
-                if path.symlink_metadata().is_ok_and(|data| !data.is_dir()) {
-                    return Some(path);
+    /// The machine's id, for what is to be the same on it every time.
+    pub fn machine_id(&self) -> &str {
+        &self.system.machine_id
+    }
+
+    /// What the kernel has mounted and swaps to, by unit name.
+    pub fn set_found(&mut self, found: BTreeSet<String>) {
+        self.found = found;
+    }
+
+    /// `RequiresMountsFor=` and its like: of the mount units above a path those that somebody has written.
+    fn mount_relations(&self, unit: &Unit) -> Vec<(Edge, String)> {
+        let mut relations = Vec::new();
+        for (path, edge) in hooks::needed_paths(unit) {
+            for name in hooks::mounts_above(&path) {
+                let written = name != unit.name.as_str()
+                    && UnitName::parse(&name).is_ok_and(|name| self.folders.find(&name).is_some());
+                if written {
+                    relations.extend([(edge, name.clone()), (Edge::After, name)]);
                 }
             }
         }
-        None
+        relations
     }
-
-    /// Drop-ins in the order in which they count: by file name; of two with one name the stronger folder wins.
-    fn drop_ins(&self, names: &[&UnitName]) -> Vec<PathBuf> {
-        let mut files: BTreeMap<std::ffi::OsString, PathBuf> = BTreeMap::new();
-        for holder in drop_in_holders(names) {
-            for folder in &self.folders {
-                let entries = read_folder(&folder.join(format!("{holder}.d")));
-                for path in
-                    entries.into_iter().filter(|path| path.extension().is_some_and(|end| end == "conf"))
-                {
-                    if let Some(name) = path.file_name() {
-                        files.entry(name.to_owned()).or_insert(path);
-                    }
-                }
-            }
-        }
-        files.into_values().filter(|path| !is_mask(path)).collect()
-    }
-
-    /// Names of the units in the `.wants` (or like) folders of a unit.
-    fn linked(&self, names: &[&UnitName], suffix: &str) -> BTreeSet<String> {
-        let mut found: BTreeMap<String, bool> = BTreeMap::new();
-        for name in names {
-            let template = name.template();
-            for holder in std::iter::once(name.as_str()).chain(template.as_ref().map(UnitName::as_str)) {
-                for folder in &self.folders {
-                    for path in read_folder(&folder.join(format!("{holder}.{suffix}"))) {
-                        let Some(entry) = path.file_name().and_then(|entry| entry.to_str()) else { continue };
-                        let Ok(entry) = UnitName::parse(entry) else { continue };
-                        let entry = match (entry.is_template(), name.instance()) {
-                            (true, Some(instance)) => match entry.with_instance(instance) {
-                                Ok(entry) => entry,
-                                Err(_) => continue,
-                            },
-                            (true, None) => continue,
-                            (false, _) => entry,
-                        };
-                        found.entry(entry.as_str().to_owned()).or_insert(!is_mask(&path));
-                    }
-                }
-            }
-        }
-        found.into_iter().filter(|(_, counts)| *counts).map(|(name, _)| name).collect()
-    }
-}
-
-/// Names whose `.d` folders concern a unit, strongest first: itself, its template, its prefixes (`a-b-c.service` has
-/// `a-b-.service` and `a-.service`), its type.
-fn drop_in_holders(names: &[&UnitName]) -> Vec<String> {
-    let mut holders = Vec::new();
-    for name in names {
-        holders.push(name.as_str().to_owned());
-        holders.extend(name.template().map(|template| template.as_str().to_owned()));
-        let suffix = name.kind().suffix();
-        let mut prefix = name.prefix();
-        while let Some((shorter, _)) = prefix.trim_end_matches('-').rsplit_once('-') {
-            holders.push(format!("{shorter}-.{suffix}"));
-            prefix = shorter;
-        }
-        holders.push(suffix.to_owned());
-    }
-    holders
-}
-
-/// The other unit that a link to `target` makes `name` an alias of; `None` when it is the same unit elsewhere.
-fn alias_of(name: &UnitName, target: &Path) -> Option<UnitName> {
-    let file = target.file_name()?.to_str()?;
-    if file == name.as_str() || name.template().is_some_and(|template| template.as_str() == file) {
-        return None;
-    }
-    let other = UnitName::parse(file).ok()?;
-    match (other.is_template(), name.instance()) {
-        (true, Some(instance)) => other.with_instance(instance).ok(),
-        (true, None) => None,
-        (false, _) => Some(other),
-    }
-}
-
-fn link_target(path: &Path) -> io::Result<Option<PathBuf>> {
-    if path.symlink_metadata()?.is_symlink() { fs::read_link(path).map(Some) } else { Ok(None) }
-}
-
-/// `/dev/null` or an empty file: this name is switched off.
-fn is_mask(path: &Path) -> bool {
-    if fs::read_link(path).is_ok_and(|target| target == Path::new("/dev/null")) {
-        return true;
-    }
-    fs::metadata(path)
-        .is_ok_and(|data| data.file_type().is_char_device() || data.is_file() && data.len() == 0)
-}
-
-fn read_folder(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    paths
 }
 
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
@@ -381,12 +287,5 @@ mod tests {
         assert_eq!(found.spec.description, "on ttyS0");
         let target = &loaded[0].spec;
         assert!(target.relations.contains(&(Edge::Wants, "serial-getty@ttyS0.service".to_owned())));
-    }
-
-    #[test]
-    fn prefixes_of_a_name_have_dropins_too() {
-        let name = UnitName::parse("a-b-c@x.service").unwrap();
-        let holders = drop_in_holders(&[&name]);
-        assert_eq!(holders, ["a-b-c@x.service", "a-b-c@.service", "a-b-.service", "a-.service", "service"]);
     }
 }

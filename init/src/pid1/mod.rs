@@ -1,27 +1,37 @@
 //! PID 1: the epoll loop around the supervisor.
 //!
-//! `shell` is the loop, `execute` carries out the supervisor's effects, `load` finds unit files, `command` turns a
+//! `shell` is the loop, `execute` carries out the supervisor's effects, `load` finds unit files, `process` turns a
 //! command line of a unit into a process, `server` answers `systemctl`. Nothing here decides when a unit starts or stops:
 //! that is [`crate::supervisor`]'s.
 
 mod accounts;
 mod button;
 mod cgroup;
-mod command;
+mod compare;
 mod conditions;
 mod console;
 mod execute;
+mod found;
 mod health;
+mod hooks;
 mod inputs;
+mod listen;
 mod load;
 pub mod logs;
 mod notify;
+mod path_units;
 mod paths;
+mod process;
+mod reexec;
 mod server;
 mod shell;
 mod socket;
+mod socket_units;
+mod timer_units;
 mod translate;
+mod trigger_effects;
 mod views;
+pub mod zones;
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,7 +75,8 @@ pub fn run() -> ExitCode {
 /// The whole life of PID 1 up to the last unit's end.
 fn supervise() -> std::io::Result<PowerAction> {
     signals::ctrl_alt_del_is_a_signal();
-    let info = boot::setup();
+    let handover = reexec::Handover::take();
+    let info = if handover.is_some() { boot::again() } else { boot::setup() };
     let facts = Facts {
         command_line: fs::read_to_string("/proc/cmdline").unwrap_or_default().trim().to_owned(),
         first_boot: false,
@@ -78,6 +89,10 @@ fn supervise() -> std::io::Result<PowerAction> {
     }
     let quiet = facts.command_line.split_whitespace().any(|word| word == "quiet");
     let now = shell::now();
+    let resumes = matches!(handover, Some(Ok(_)));
+    if let Some(Err(error)) = &handover {
+        info.warnings.push(format!("the state of the service manager is lost, units begin anew: {error}"));
+    }
     let mut shell = Shell::new(Setup {
         root: PathBuf::from("/"),
         loader: loader(&info),
@@ -87,8 +102,17 @@ fn supervise() -> std::io::Result<PowerAction> {
         with_cgroups: true,
         notify_path: PathBuf::from(notify::NOTIFY_SOCKET),
         control_path: PathBuf::from(CONTROL_SOCKET),
-        health: Health::begin(now, info.trial),
+        health: match &handover {
+            Some(Ok(handover)) => Health::resume(now, handover.deadlines),
+            _ => Health::begin(now, info.trial),
+        },
+        handover: handover.and_then(Result::ok),
     })?;
+    if resumes {
+        let action = shell.run();
+        shell.finish(action);
+        return Ok(action);
+    }
     for warning in &info.warnings {
         shell.console.note(format_args!("warning: {warning}"));
         shell.say(Level::Warning, warning);
@@ -220,6 +244,8 @@ pub fn run_unprivileged(arguments: &[String]) -> ExitCode {
 fn supervise_unprivileged(units: &Path, run: &Path, start: &str) -> std::io::Result<PowerAction> {
     signals::become_subreaper()?;
     fs::create_dir_all(run)?;
+    let handover = reexec::Handover::take().transpose()?;
+    let resumes = handover.is_some();
     let mut shell = Shell::new(Setup {
         root: run.to_owned(),
         loader: Loader::of_folder(units, System::default()),
@@ -230,7 +256,11 @@ fn supervise_unprivileged(units: &Path, run: &Path, start: &str) -> std::io::Res
         notify_path: run.join("notify"),
         control_path: run.join("control"),
         health: Health::idle(),
+        handover,
     })?;
+    if resumes {
+        return Ok(shell.run());
+    }
     if let Err(error) = shell.request(start, JobKind::Start, Mode::Replace) {
         return Err(std::io::Error::other(error.to_string()));
     }

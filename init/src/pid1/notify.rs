@@ -34,6 +34,11 @@ impl NotifySocket {
         Ok(NotifySocket { socket })
     }
 
+    /// Takes over the socket of an earlier program of this process.
+    pub fn take_over(socket: OwnedFd) -> NotifySocket {
+        NotifySocket { socket }
+    }
+
     /// The descriptor, to be polled.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.socket

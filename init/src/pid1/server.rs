@@ -47,6 +47,16 @@ impl Server {
         Ok(Server { listener, clients: BTreeMap::new() })
     }
 
+    /// Takes over the socket of an earlier program of this process.
+    pub fn take_over(listener: OwnedFd) -> Server {
+        Server { listener, clients: BTreeMap::new() }
+    }
+
+    /// Whether some client has not read all of its answers yet.
+    pub fn is_busy(&self) -> bool {
+        self.clients.values().any(|client| !client.unsent.is_empty())
+    }
+
     /// The listening descriptor, to be polled.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.listener
@@ -164,8 +174,15 @@ impl Shell {
 
     /// The answer to a call; `None` when it comes later.
     fn answer(&mut self, key: u64, uid: u32, method: Method) -> Option<Result<Answer, String>> {
-        let changes =
-            !matches!(method, Method::List {} | Method::Show { .. } | Method::Jobs {} | Method::State {});
+        let changes = !matches!(
+            method,
+            Method::List {}
+                | Method::Show { .. }
+                | Method::Jobs {}
+                | Method::State {}
+                | Method::Timers {}
+                | Method::Sockets {}
+        );
         if changes && uid != 0 && uid != rustix::process::geteuid().as_raw() {
             return Some(Err("Access denied: only root may do that.".to_owned()));
         }
@@ -176,7 +193,10 @@ impl Shell {
             Method::Show { unit } => {
                 self.load(std::slice::from_ref(&unit));
                 let id = self.sup.lookup(&unit);
-                Answer { units: id.map(|id| views::one(self, id)).into_iter().collect(), ..Answer::default() }
+                Answer {
+                    units: id.map(|id| views::detailed(self, id)).into_iter().collect(),
+                    ..Answer::default()
+                }
             }
             Method::Jobs {} => Answer { jobs: views::jobs(self), ..Answer::default() },
             Method::State {} => Answer { state: Some(views::state(self).to_owned()), ..Answer::default() },
@@ -184,6 +204,13 @@ impl Shell {
                 self.reload_files();
                 done()
             }
+            Method::Reexec {} => {
+                self.wants_reexec = true;
+                done()
+            }
+            Method::Timers {} => Answer { timers: views::timers(self), ..Answer::default() },
+            Method::Sockets {} => Answer { sockets: views::sockets(self), ..Answer::default() },
+            Method::Cancel { job } => return Some(self.cancel_jobs(job)),
             Method::ResetFailed { unit } => {
                 let ids: Vec<UnitId> = match unit {
                     None => self.sup.ids().collect(),
@@ -197,14 +224,24 @@ impl Shell {
                 self.carry_out(effects);
                 done()
             }
-            Method::Kill { unit, signal } => {
+            Method::Kill { unit, signal, whom } => {
                 let Some(id) = self.sup.lookup(&unit) else {
                     return Some(Err(format!("Unit {unit} not loaded.")));
                 };
                 if !(1..=64).contains(&signal) {
                     return Some(Err(format!("{signal} is no signal.")));
                 }
-                self.execute(crate::supervisor::Effect::Kill { unit: id, target: KillTarget::Group, signal });
+                let process = self.sup.unit(id).map(|unit| (unit.run.main, unit.run.control));
+                let target = match (whom.as_str(), process) {
+                    ("" | "all", _) => KillTarget::Group,
+                    ("main", Some((Some(main), _))) => KillTarget::Process(main.id),
+                    ("control", Some((_, Some(control)))) => KillTarget::Process(control.id),
+                    ("main" | "control", _) => {
+                        return Some(Err(format!("Unit {unit} has no {whom} process.")));
+                    }
+                    _ => return Some(Err(format!("{whom} is none of all, main and control."))),
+                };
+                self.execute(crate::supervisor::Effect::Kill { unit: id, target, signal });
                 done()
             }
             Method::ForcePower { action } => {
@@ -218,6 +255,25 @@ impl Shell {
         }))
     }
 
+    /// `systemctl cancel`: one job, or all of them.
+    fn cancel_jobs(&mut self, job: Option<u32>) -> Result<Answer, String> {
+        let all = self.sup.ids().filter_map(|id| Some(self.sup.unit(id)?.job.as_ref()?.id));
+        let jobs: Vec<JobId> = match job {
+            Some(number) => vec![JobId(number)],
+            None => all.collect(),
+        };
+        let mut effects = Vec::new();
+        let mut known = false;
+        for job in &jobs {
+            known |= self.sup.cancel_job(now(), *job, &mut effects);
+        }
+        self.carry_out(effects);
+        match job {
+            Some(number) if !known => Err(format!("Job {number} does not exist.")),
+            _ => Ok(Answer { result: Some("done".to_owned()), ..Answer::default() }),
+        }
+    }
+
     fn job(&mut self, key: u64, request: &JobRequest) -> Option<Result<Answer, String>> {
         let queued = |result: &str| Some(Ok(Answer { result: Some(result.to_owned()), ..Answer::default() }));
         self.load(std::slice::from_ref(&request.unit));
@@ -226,7 +282,7 @@ impl Shell {
         };
         let unit = self.sup.unit(id)?;
         let (up, loaded) = (!unit.active().is_down(), unit.spec.load.clone());
-        let can_reload = !super::translate::has_no_reload(self.units.get(&id));
+        let can_reload = self.sup.can_reload(id);
         let kind = match request.verb.as_str() {
             "start" => JobKind::Start,
             "stop" if loaded == LoadState::NotFound && !up => {
@@ -234,17 +290,24 @@ impl Shell {
             }
             "stop" => JobKind::Stop,
             "restart" => JobKind::Restart,
-            "try-restart" | "condrestart" if !up => return queued("done"),
-            "try-restart" | "condrestart" => JobKind::Restart,
+            "try-restart" | "condrestart" => JobKind::TryRestart,
             "reload" => JobKind::Reload,
-            "reload-or-restart" | "force-reload" if can_reload && up => JobKind::Reload,
+            "reload-or-restart" | "force-reload" if can_reload => JobKind::ReloadOrStart,
             "reload-or-restart" | "force-reload" => JobKind::Restart,
+            "try-reload-or-restart" if can_reload => JobKind::TryReload,
+            "try-reload-or-restart" => JobKind::TryRestart,
             other => return Some(Err(format!("Unknown verb {other}."))),
         };
         let mode = match request.mode.as_str() {
             "isolate" => Mode::Isolate,
             "replace-irreversibly" => Mode::ReplaceIrreversibly,
-            _ => Mode::Replace,
+            "fail" => Mode::Fail,
+            "flush" => Mode::Flush,
+            "ignore-dependencies" => Mode::IgnoreDependencies,
+            "ignore-requirements" => Mode::IgnoreRequirements,
+            "restart-dependencies" => Mode::RestartDependencies,
+            "replace" | "" => Mode::Replace,
+            other => return Some(Err(format!("Unknown job mode {other}."))),
         };
         let mut effects = Vec::new();
         let requested = self.sup.request_by_hand(now(), id, kind, mode, &mut effects);
@@ -269,6 +332,9 @@ impl Shell {
     pub(super) fn notice_startup(&mut self) {
         if self.stage == Stage::Starting && self.sup.job_count() == 0 {
             self.stage = Stage::Up;
+            if let Some(cgroups) = &mut self.cgroups {
+                cgroups.end_startup();
+            }
             let state = views::state(self);
             let seconds = now().0 as f64 / 1e6;
             self.console.good(format_args!("Startup finished, {state}, {seconds:.2} s after the kernel"));

@@ -5,22 +5,31 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use image_config::unit::Unit;
+use image_config::unit::{Service, Unit};
 use rustix::event::{Timespec, epoll};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
+    timerfd_settime,
+};
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroups;
 use super::conditions::Facts;
 use super::console::Console;
+use super::found::Found;
 use super::health::{Due, Health};
 use super::load::Loader;
 use super::logs::{LineBuffer, LogSink, Record};
 use super::notify::NotifySocket;
+use super::path_units::Watchers;
+use super::reexec::Handover;
 use super::server::Server;
+use super::socket_units::Sockets;
+use super::zones::ZoneFiles;
 use crate::early::VOLATILE_FLAG;
 use crate::supervisor::{
     ActiveState, Effect, Event, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId,
-    RequestError, Supervisor, UnitId,
+    RequestError, Supervisor, UnitId, UnitKind,
 };
 use crate::sys::signals::{self, Signals};
 use crate::systemctl::HEALTH_MEMBERS;
@@ -46,6 +55,16 @@ pub(super) enum Source {
     Adopted(ProcessId, #[expect(dead_code, reason = "open for as long as it is polled")] OwnedFd),
     /// The kernel's ACPI events.
     PowerButton,
+    /// A descriptor of a socket unit, by its place.
+    Socket(UnitId, usize),
+    /// What a path unit watches with.
+    Paths(UnitId),
+    /// The table of mounts or swaps.
+    Tables,
+    /// The kernel's device events.
+    Devices,
+    /// Becomes ready when somebody sets the clock.
+    Clock,
 }
 
 /// A process of a unit.
@@ -57,10 +76,12 @@ pub(super) struct Entry {
     pub report: Option<u64>,
     /// Key of its [`Source::Adopted`].
     pub adopted: Option<u64>,
+    /// Why it could not become its program; it is about to end.
+    pub failure: Option<crate::sys::spawn::Failure>,
 }
 
 /// Which parts of the machine's life it is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Stage {
     Starting,
     Up,
@@ -88,6 +109,8 @@ pub struct Setup {
     pub control_path: PathBuf,
     /// Watchdog and deadline.
     pub health: Health,
+    /// What an earlier program of this process has left.
+    pub handover: Option<Handover>,
 }
 
 /// The running service manager.
@@ -95,6 +118,18 @@ pub struct Setup {
 pub struct Shell {
     pub(super) sup: Supervisor,
     pub(super) units: BTreeMap<UnitId, Unit>,
+    /// Commands of sockets, mounts and swaps.
+    pub(super) hooks: BTreeMap<UnitId, Box<Service>>,
+    pub(super) sockets: Sockets,
+    pub(super) last_connection: u32,
+    /// Instances whose connection is over.
+    pub(super) ended_instances: Vec<UnitId>,
+    pub(super) watchers: Watchers,
+    pub(super) zones: ZoneFiles,
+    pub(super) found: Option<Found>,
+    pub(super) clock: Option<OwnedFd>,
+    /// When this program began.
+    pub(super) started: Monotonic,
     pub(super) loader: Loader,
     pub(super) facts: Facts,
     pub(super) root: PathBuf,
@@ -106,10 +141,16 @@ pub struct Shell {
     pub(super) server: Server,
     pub(super) processes: BTreeMap<ProcessId, Entry>,
     pub(super) pids: BTreeMap<u32, ProcessId>,
+    /// What the processes of a unit that has been started share.
+    pub(super) runs: BTreeMap<UnitId, super::process::RunIdentity>,
     pub(super) stage: Stage,
     /// Daemons of `Type=forking` whose PID file is still awaited, with the last time to look.
     pub(super) awaited: BTreeMap<UnitId, Monotonic>,
     pub(super) power: Option<PowerAction>,
+    /// Shutdowns that units have ordered.
+    pub(super) orders: Vec<PowerAction>,
+    /// Somebody has asked for `daemon-reexec`.
+    pub(super) wants_reexec: bool,
     pub(super) events: VecDeque<Event>,
     pub(super) epoll: OwnedFd,
     pub(super) sources: BTreeMap<u64, Source>,
@@ -124,8 +165,27 @@ const SIGNALS: [i32; 7] =
     [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPWR, libc::SIGUSR1, libc::SIGUSR2];
 /// How often a PID file that is not there yet is looked for.
 const PID_FILE_PAUSE: Monotonic = Monotonic(20_000);
+/// How often a device that a job waits for is looked for besides the kernel's word.
+const DEVICE_PAUSE: Monotonic = Monotonic::seconds(1);
 /// Time without news that makes the shell look at its clocks anyway.
 const LONGEST_SLEEP: Monotonic = Monotonic::seconds(3600);
+
+/// A descriptor that becomes ready when somebody sets the clock: a timer that never elapses, of the kind that is cancelled
+/// then (timerfd_create(2), `TFD_TIMER_CANCEL_ON_SET`).
+fn clock_watch() -> io::Result<OwnedFd> {
+    let clock = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    arm_clock_watch(&clock)?;
+    Ok(clock)
+}
+
+/// Must be done anew each time the clock was set.
+pub(super) fn arm_clock_watch(clock: &OwnedFd) -> io::Result<()> {
+    let never = Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 };
+    let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    timerfd_settime(clock, flags, &Itimerspec { it_interval: interval, it_value: never })?;
+    Ok(())
+}
 
 /// Now.
 pub fn now() -> Monotonic {
@@ -133,6 +193,15 @@ pub fn now() -> Monotonic {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_nsec).unwrap_or(0) / 1000;
     Monotonic(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+/// The commands of a unit, be it a service or not.
+pub(super) fn commands_of<'a>(
+    units: &'a BTreeMap<UnitId, Unit>,
+    hooks: &'a BTreeMap<UnitId, Box<Service>>,
+    unit: UnitId,
+) -> Option<&'a Service> {
+    units.get(&unit).and_then(Unit::service).or_else(|| hooks.get(&unit).map(Box::as_ref))
 }
 
 impl Shell {
@@ -146,24 +215,40 @@ impl Shell {
         let all: Vec<i32> = SIGNALS.into_iter().chain(power).collect();
         let signals = Signals::open(&all)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let (notify, server) = match setup.handover.as_ref().and_then(Handover::own_sockets) {
+            Some((notify, control)) => (NotifySocket::take_over(notify), Server::take_over(control)),
+            None => (NotifySocket::open(&setup.notify_path)?, Server::open(&setup.control_path)?),
+        };
         let mut shell = Shell {
             sup: Supervisor::new(),
             units: BTreeMap::new(),
+            hooks: BTreeMap::new(),
+            sockets: Sockets::default(),
+            last_connection: 0,
+            ended_instances: Vec::new(),
+            watchers: Watchers::new(),
+            zones: ZoneFiles { root: setup.root.clone() },
+            found: None,
+            clock: clock_watch().ok(),
+            started: now(),
             loader: setup.loader,
             facts: setup.facts,
             root: setup.root,
-            notify: NotifySocket::open(&setup.notify_path)?,
+            notify,
             notify_path: setup.notify_path,
             log: setup.log,
             console: setup.console,
             cgroups: None,
             health: setup.health,
-            server: Server::open(&setup.control_path)?,
+            server,
             processes: BTreeMap::new(),
             pids: BTreeMap::new(),
+            runs: BTreeMap::new(),
             stage: Stage::Starting,
             awaited: BTreeMap::new(),
             power: None,
+            orders: Vec::new(),
+            wants_reexec: false,
             events: VecDeque::new(),
             epoll,
             sources: BTreeMap::new(),
@@ -180,8 +265,15 @@ impl Shell {
                 ),
             }
             shell.button = super::button::PowerButton::open().ok();
+            shell.found = Found::open().ok();
         }
         shell.watch_fixed()?;
+        if shell.found.is_some() {
+            shell.find_first();
+        }
+        if let Some(handover) = setup.handover {
+            shell.resume(handover);
+        }
         Ok(shell)
     }
 
@@ -193,11 +285,19 @@ impl Shell {
         ];
         fixed.extend(self.cgroups.as_ref().map(|cgroups| (Source::Cgroups, cgroups.events().as_fd())));
         fixed.extend(self.button.as_ref().map(|button| (Source::PowerButton, button.descriptor())));
+        fixed.extend(self.clock.as_ref().map(|clock| (Source::Clock, clock.as_fd())));
+        fixed.extend(self.found.as_ref().and_then(Found::devices).map(|devices| (Source::Devices, devices)));
         for (source, descriptor) in fixed {
             self.last_key = self.last_key.wrapping_add(1);
             let data = epoll::EventData::new_u64(self.last_key);
             epoll::add(&self.epoll, descriptor, data, epoll::EventFlags::IN)?;
             self.sources.insert(self.last_key, source);
+        }
+        for table in self.found.iter().flat_map(Found::tables) {
+            self.last_key = self.last_key.wrapping_add(1);
+            let data = epoll::EventData::new_u64(self.last_key);
+            epoll::add(&self.epoll, table, data, epoll::EventFlags::PRI)?;
+            self.sources.insert(self.last_key, Source::Tables);
         }
         Ok(())
     }
@@ -263,14 +363,19 @@ impl Shell {
                     },
                 );
             }
-            files.extend(unit.unit.map(|file| (unit.spec.name.clone(), file)));
+            files.extend(unit.unit.map(|file| (unit.spec.name.clone(), file, unit.hooks)));
             specs.push(unit.spec);
         }
+        let has_devices = specs.iter().any(|spec| spec.kind == UnitKind::Device);
         self.sup.add(specs);
-        for (name, file) in files {
+        for (name, file, hooks) in files {
             if let Some(id) = self.sup.lookup(&name) {
                 self.units.insert(id, file);
+                self.hooks.extend(hooks.map(|hooks| (id, hooks)));
             }
+        }
+        if has_devices {
+            self.look_for_devices();
         }
     }
 
@@ -279,6 +384,7 @@ impl Shell {
         let names: Vec<String> = self.sup.ids().map(|id| self.sup.name(id).to_owned()).collect();
         self.sup.forget_files();
         self.units.clear();
+        self.hooks.clear();
         self.load(&names);
     }
 
@@ -330,6 +436,9 @@ impl Shell {
         let mut queue: VecDeque<Effect> = effects.into();
         loop {
             while let Some(effect) = queue.pop_front() {
+                if let Effect::Spawn { unit, .. } = effect {
+                    self.make_mount_point(unit);
+                }
                 self.execute(effect);
             }
             let Some(event) = self.events.pop_front() else { break };
@@ -345,6 +454,14 @@ impl Shell {
             self.events.push_back(Event::Timer);
             self.carry_out(Vec::new());
             self.check_clocks();
+            self.retire_instances();
+            self.obey_orders();
+            // Not before whoever asked for it has his answer.
+            if self.wants_reexec && !self.server.is_busy() {
+                self.wants_reexec = false;
+                let error = self.reexecute();
+                self.say(Level::Error, &format!("cannot execute the service manager anew: {error}"));
+            }
             if let Some(action) = self.power {
                 return action;
             }
@@ -370,6 +487,9 @@ impl Shell {
         until = until.min(self.sup.next_deadline().unwrap_or(until)).min(self.health.next(now));
         if !self.awaited.is_empty() {
             until = until.min(now.after(PID_FILE_PAUSE));
+        }
+        if self.waits_for_device() {
+            until = until.min(now.after(DEVICE_PAUSE));
         }
         let micros = until.0.saturating_sub(now.0);
         Timespec {
@@ -408,6 +528,9 @@ impl Shell {
             }
         }
         self.look_for_daemons();
+        if self.waits_for_device() {
+            self.look_for_devices();
+        }
         self.notice_startup();
         self.carry_out(Vec::new());
     }

@@ -1,8 +1,12 @@
 //! What `systemctl` gets to see.
 
-use super::shell::{Shell, Stage};
-use crate::control::{JobView, UnitView};
-use crate::supervisor::{ActiveState, ExitStatus, LoadState, UnitId};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use image_config::unit::UnitKind as FileKind;
+
+use super::shell::{Shell, Stage, now};
+use crate::control::{JobView, SocketView, TimerView, UnitView};
+use crate::supervisor::{ActiveState, Edge, ExitStatus, LoadState, Monotonic, UnitId, UnitKind};
 
 /// Every unit that is loaded or wanted by one that is.
 pub fn all(shell: &Shell) -> Vec<UnitView> {
@@ -31,7 +35,7 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
             _ => String::new(),
         },
         active: unit.active().word().to_owned(),
-        sub: unit.sub.word().to_owned(),
+        sub: unit.sub_word().to_owned(),
         result: unit.run.result.word().to_owned(),
         reason: unit.run.reason.clone(),
         status_text: unit.run.status_text.clone(),
@@ -46,6 +50,13 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
         job: unit.job.as_ref().map(|job| job.kind.word().to_owned()),
         changed_at: unit.changed_at.0,
         active_since: unit.active_since.map(|when| when.0),
+        times: [
+            unit.times.inactive_exit,
+            unit.times.active_enter,
+            unit.times.active_exit,
+            unit.times.inactive_enter,
+        ]
+        .map(|when| when.map_or(0, |when| when.0)),
         properties: Vec::new(),
     }
 }
@@ -80,3 +91,137 @@ pub fn state(shell: &Shell) -> &'static str {
         Stage::Up => "running",
     }
 }
+
+/// Microseconds since the epoch of a point of the monotonic clock.
+fn wall(point: Monotonic) -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let realtime = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+    let distance = i128::from(point.0).saturating_sub(i128::from(now().0));
+    i64::try_from(i128::from(realtime).saturating_add(distance)).unwrap_or(i64::MAX)
+}
+
+fn triggered(shell: &Shell, id: UnitId) -> String {
+    let other = shell.sup.unit(id).and_then(|unit| unit.triggered());
+    other.map(|other| shell.sup.name(other).to_owned()).unwrap_or_default()
+}
+
+/// Timers that are not dead.
+pub fn timers(shell: &Shell) -> Vec<TimerView> {
+    let timers = shell.sup.ids().filter_map(|id| {
+        let unit = shell.sup.unit(id)?;
+        let shown = unit.spec.kind == UnitKind::Timer && !unit.active().is_down();
+        shown.then(|| TimerView {
+            unit: unit.spec.name.clone(),
+            activates: triggered(shell, id),
+            next: unit.next_elapse.map(wall),
+            last: unit.last_trigger.map(wall),
+            active: unit.active().word().to_owned(),
+        })
+    });
+    timers.collect()
+}
+
+/// What loaded socket units listen on, a line each.
+pub fn sockets(shell: &Shell) -> Vec<SocketView> {
+    let mut list = Vec::new();
+    for id in shell.sup.ids() {
+        let (Some(unit), Some(file)) = (shell.sup.unit(id), shell.units.get(&id)) else { continue };
+        let FileKind::Socket(socket) = &file.kind else { continue };
+        let activates = match triggered(shell, id) {
+            name if name.is_empty() => {
+                socket.service(&file.name).map(|name| name.as_str().to_owned()).unwrap_or_default()
+            }
+            name => name,
+        };
+        list.extend(socket.listen.iter().map(|listen| SocketView {
+            unit: unit.spec.name.clone(),
+            activates: activates.clone(),
+            listen: listen.to_string(),
+            kind: listen.kind_name().to_owned(),
+            active: unit.active().word().to_owned(),
+        }));
+    }
+    list
+}
+
+/// One unit with the properties that `systemctl show` and `list-dependencies` ask for, under systemd's names.
+pub fn detailed(shell: &Shell, id: UnitId) -> UnitView {
+    let mut view = one(shell, id);
+    let Some(unit) = shell.sup.unit(id) else { return view };
+    let mut properties: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| properties.push((name.to_owned(), value));
+    for (edge, name) in RELATIONS {
+        let names: Vec<&str> = unit.related(edge).map(|other| shell.sup.name(other)).collect();
+        if !names.is_empty() {
+            add(name, names.join(" "));
+        }
+    }
+    let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
+    add("CanReload", yes_no(shell.sup.can_reload(id)));
+    add("RefuseManualStart", yes_no(unit.spec.refuse_manual_start));
+    add("RefuseManualStop", yes_no(unit.spec.refuse_manual_stop));
+    add("AllowIsolate", yes_no(unit.spec.allow_isolate));
+    add("DefaultDependencies", yes_no(unit.spec.default_dependencies));
+    add("StopWhenUnneeded", yes_no(unit.spec.stop_when_unneeded));
+    let times = [
+        ("InactiveExitTimestampMonotonic", unit.times.inactive_exit),
+        ("ActiveEnterTimestampMonotonic", unit.times.active_enter),
+        ("ActiveExitTimestampMonotonic", unit.times.active_exit),
+        ("InactiveEnterTimestampMonotonic", unit.times.inactive_enter),
+        ("StateChangeTimestampMonotonic", Some(unit.changed_at)),
+    ];
+    for (name, time) in times {
+        add(name, time.unwrap_or_default().0.to_string());
+    }
+    match unit.spec.kind {
+        UnitKind::Service => {
+            add("StatusErrno", unit.run.errno.unwrap_or(0).to_string());
+            add("StatusBusError", unit.run.bus_error.clone());
+            add("ControlPID", unit.run.control.and_then(|control| control.pid).unwrap_or(0).to_string());
+        }
+        UnitKind::Timer => {
+            let point = |point: Option<Monotonic>| point.map_or(0, |point| point.0).to_string();
+            add("NextElapseUSecMonotonic", point(unit.next_elapse));
+            add("LastTriggerUSecMonotonic", point(unit.last_trigger));
+        }
+        UnitKind::Socket => {
+            let connections = unit
+                .related(Edge::Triggers)
+                .filter(|other| shell.sup.unit(*other).is_some_and(|other| !other.active().is_down()));
+            add("NConnections", connections.count().to_string());
+            add("NAccepted", unit.accepted.to_string());
+        }
+        _ => {}
+    }
+    view.properties.extend(properties);
+    view
+}
+
+/// Relations under systemd's names.
+const RELATIONS: [(Edge, &str); 25] = [
+    (Edge::Requires, "Requires"),
+    (Edge::RequiredBy, "RequiredBy"),
+    (Edge::Requisite, "Requisite"),
+    (Edge::RequisiteOf, "RequisiteOf"),
+    (Edge::Wants, "Wants"),
+    (Edge::WantedBy, "WantedBy"),
+    (Edge::BindsTo, "BindsTo"),
+    (Edge::BoundBy, "BoundBy"),
+    (Edge::PartOf, "PartOf"),
+    (Edge::ConsistsOf, "ConsistsOf"),
+    (Edge::Upholds, "Upholds"),
+    (Edge::UpheldBy, "UpheldBy"),
+    (Edge::Conflicts, "Conflicts"),
+    (Edge::ConflictedBy, "ConflictedBy"),
+    (Edge::Before, "Before"),
+    (Edge::After, "After"),
+    (Edge::OnFailure, "OnFailure"),
+    (Edge::OnFailureOf, "OnFailureOf"),
+    (Edge::OnSuccess, "OnSuccess"),
+    (Edge::OnSuccessOf, "OnSuccessOf"),
+    (Edge::PropagatesReloadTo, "PropagatesReloadTo"),
+    (Edge::ReloadPropagatedFrom, "ReloadPropagatedFrom"),
+    (Edge::PropagatesStopTo, "PropagatesStopTo"),
+    (Edge::Triggers, "Triggers"),
+    (Edge::TriggeredBy, "TriggeredBy"),
+];

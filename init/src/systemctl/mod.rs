@@ -1,16 +1,22 @@
 //! `systemctl`, `poweroff`, `reboot`, `halt`, `shutdown`: clients of the control socket, with systemd's words and exit
 //! codes (systemctl(1), "Exit status": those of the LSB).
 
+mod files;
 mod health;
 mod options;
 mod show;
+mod status;
+pub mod style;
+mod tables;
+mod units;
 
 pub use health::{MEMBERS as HEALTH_MEMBERS, run as run_health};
 
 use std::process::ExitCode;
 
 use self::options::Options;
-use crate::control::{Answer, Client, ClientError, JobRequest, Method, UnitView};
+use self::style::Style;
+use crate::control::{Answer, Client, ClientError, JobRequest, Method};
 
 /// `program is not running` of the LSB; also what `is-active` says of anything but active.
 const NOT_RUNNING: u8 = 3;
@@ -22,27 +28,42 @@ const USAGE: u8 = 2;
 const HELP: &str = "\
 systemctl [OPTIONS...] COMMAND [UNIT...]
 
+Units:
+  list-units [PATTERN...]         units that are loaded
+  list-timers [PATTERN...]        timers, the next first
+  list-sockets [PATTERN...]       what sockets listen at
+  list-dependencies [UNIT...]     what units need, as a tree
+  list-jobs [PATTERN...]          cancel [JOB...]
+  status [UNIT...]                state, processes, last log lines
+  show UNIT... [-p NAME]          properties
+  cat UNIT...                     unit file and drop-ins
+  is-active | is-failed UNIT...
   start | stop | restart | try-restart | reload | reload-or-restart UNIT...
-  isolate UNIT            stop everything that UNIT does not need
-  kill UNIT... [-s SIG]   send a signal to all processes of a unit
-  status [UNIT...]        state, processes, last log lines
-  show UNIT... [-p NAME]  properties
-  cat UNIT...             unit file and drop-ins
-  is-active | is-failed | is-enabled UNIT...
-  is-system-running
-  list-units [PATTERN...] [--all] [--failed]
-  list-jobs
+  kill UNIT... [-s SIGNAL] [--kill-whom=main|control|all]
+  isolate UNIT                    stop everything that UNIT does not need
   reset-failed [UNIT...]
-  daemon-reload
-  poweroff | reboot | halt [--force]
 
-Options: --no-block, --quiet, --no-pager, --no-legend, --plain, --full, --all, --failed, -n LINES, -p NAME, --value, -s SIGNAL
+Unit files:
+  list-unit-files [PATTERN...]
+  enable | disable | reenable UNIT|PATH...
+  mask | unmask UNIT...           link PATH...
+  is-enabled UNIT...
+  edit UNIT... [--full] [--stdin]
+  get-default | set-default TARGET
+
+Machine:
+  is-system-running [--wait]      daemon-reload | daemon-reexec
+  poweroff | reboot | halt [--force]      rescue | emergency | default
+
+Options: --no-block --wait --now -q/--quiet -a/--all --failed -t/--type=TYPE --state=STATE -o/--output=json|json-pretty
+  --no-legend --no-pager --plain -n/--lines=N -p/--property=NAME --value -s/--signal=SIGNAL --reverse --before --after
+  --runtime -f/--force --root=DIR --job-mode=MODE
 ";
 
 /// Runs `systemctl`.
 pub fn run(arguments: &[String]) -> ExitCode {
     let options = match Options::parse(arguments) {
-        Ok(options) => options,
+        Ok(options) => Options { style: Style::of_stdout(), ..options },
         Err(problem) => {
             eprintln!("systemctl: {problem}");
             return ExitCode::from(USAGE);
@@ -50,6 +71,10 @@ pub fn run(arguments: &[String]) -> ExitCode {
     };
     if options.help {
         print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    if options.version {
+        println!("systemctl of Ferrite {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
     match command(&options) {
@@ -94,50 +119,97 @@ fn report(error: &ClientError) {
 }
 
 fn command(options: &Options) -> Result<u8, ClientError> {
-    let words: Vec<String> = options.operands.iter().map(|name| full_name(name)).collect();
-    match options.verb.as_str() {
-        verb @ ("start" | "stop" | "restart" | "try-restart" | "condrestart" | "reload"
-        | "reload-or-restart" | "force-reload") => jobs(verb, &words, "replace", options),
+    let verb = options.verb.as_str();
+    let patterns = &options.operands;
+    // Commands that need no PID 1, and those that do not take loaded units for their patterns.
+    match verb {
+        "enable" | "disable" | "reenable" | "mask" | "unmask" | "link" | "set-default" => {
+            return files_and_jobs(verb, &files::names(patterns), options);
+        }
+        "get-default" => return Ok(files::get_default(options)),
+        "is-enabled" => return Ok(files::is_enabled(&files::names(patterns), options)),
+        "list-unit-files" => {
+            print!("{}", files::list(&units::patterns(patterns), options));
+            return Ok(0);
+        }
+        "cat" => return Ok(files::cat(&files::names(patterns), options)),
+        "edit" => return files::edit(&files::names(patterns), options),
+        "list-units" | "" => return units::list(&units::patterns(patterns), options),
+        "list-timers" => return units::timers(&units::patterns(patterns), options),
+        "list-sockets" => return units::sockets(&units::patterns(patterns), options),
+        "list-jobs" => return units::jobs(&units::patterns(patterns), options),
+        "poweroff" | "reboot" | "halt" => return power(verb, options.force),
+        "daemon-reload" => return call(Method::Reload {}).map(|_| 0),
+        "daemon-reexec" => return call(Method::Reexec {}).map(|_| 0),
+        "cancel" if patterns.is_empty() => return call(Method::Cancel { job: None }).map(|_| 0),
+        "cancel" => return cancel(patterns),
+        "is-system-running" => return units::is_system_running(options),
+        "default" | "rescue" | "emergency" => {
+            return jobs("start", &[format!("{verb}.target")], "isolate", options);
+        }
+        _ => {}
+    }
+    let words = units::expand(patterns)?;
+    let nothing_fits = words.is_empty() && !patterns.is_empty();
+    match verb {
+        "status" if nothing_fits => Ok(0),
+        "start"
+        | "stop"
+        | "restart"
+        | "try-restart"
+        | "condrestart"
+        | "reload"
+        | "reload-or-restart"
+        | "try-reload-or-restart"
+        | "force-reload"
+        | "kill"
+        | "reset-failed"
+            if nothing_fits =>
+        {
+            Ok(0)
+        }
+        "start"
+        | "stop"
+        | "restart"
+        | "try-restart"
+        | "condrestart"
+        | "reload"
+        | "reload-or-restart"
+        | "try-reload-or-restart"
+        | "force-reload" => jobs(verb, &words, &options.job_mode, options),
         "isolate" => jobs("start", &words, "isolate", options),
-        "default" => jobs("start", &["default.target".to_owned()], "isolate", options),
-        "rescue" => jobs("start", &["rescue.target".to_owned()], "isolate", options),
-        "emergency" => jobs("start", &["emergency.target".to_owned()], "isolate", options),
-        "poweroff" | "reboot" | "halt" => power(&options.verb, options.force),
-        "status" => status(&words, options),
-        "show" => show_units(&words, options),
-        "cat" => cat(&words),
-        "is-active" => is_state(&words, options, &["active", "reloading"], NOT_RUNNING),
-        "is-failed" => is_state(&words, options, &["failed"], 1),
-        "is-enabled" => is_enabled(&words, options),
-        "is-system-running" => {
-            let state = call(Method::State {})?.state.unwrap_or_default();
-            if !options.quiet {
-                println!("{state}");
-            }
-            Ok(u8::from(state != "running"))
-        }
-        "list-units" | "" => {
-            let units = call(Method::List {})?.units;
-            print!("{}", show::unit_table(units, &words, options));
-            Ok(0)
-        }
-        "list-jobs" => {
-            print!("{}", show::job_table(&call(Method::Jobs {})?.jobs));
-            Ok(0)
-        }
+        "status" => units::status(&words, options),
+        "show" => units::show(&words, options),
+        "list-dependencies" => units::dependencies(&words, options),
+        "is-active" => units::is_state(&words, options, &["active", "reloading"], NOT_RUNNING),
+        "is-failed" if words.is_empty() => units::is_degraded(options),
+        "is-failed" => units::is_state(&words, options, &["failed"], 1),
         "reset-failed" if words.is_empty() => call(Method::ResetFailed { unit: None }).map(|_| 0),
         "reset-failed" => each(&words, |unit| Method::ResetFailed { unit: Some(unit) }),
-        "kill" => each(&words, |unit| Method::Kill { unit, signal: options.signal }),
-        "daemon-reload" => call(Method::Reload {}).map(|_| 0),
-        "daemon-reexec" => {
-            eprintln!("systemctl: daemon-reexec is not there yet");
-            Ok(1)
+        "kill" => {
+            each(&words, |unit| Method::Kill { unit, signal: options.signal, whom: options.whom.clone() })
         }
         other => {
             eprintln!("Unknown command verb '{other}'.");
             Ok(USAGE)
         }
     }
+}
+
+/// Links, and with `--now` what they ask for at once.
+fn files_and_jobs(verb: &str, units: &[String], options: &Options) -> Result<u8, ClientError> {
+    let code = files::change(verb, units, options)?;
+    let then = match verb {
+        "enable" | "reenable" => "start",
+        "disable" | "mask" => "stop",
+        _ => return Ok(code),
+    };
+    if !options.now || code != 0 {
+        return Ok(code);
+    }
+    let names =
+        units.iter().map(|unit| unit.rsplit_once('/').map_or(unit.clone(), |(_, file)| file.to_owned()));
+    jobs(then, &names.collect::<Vec<_>>(), &options.job_mode, options)
 }
 
 fn call(method: Method) -> Result<Answer, ClientError> {
@@ -147,6 +219,17 @@ fn call(method: Method) -> Result<Answer, ClientError> {
 fn each(units: &[String], method: impl Fn(String) -> Method) -> Result<u8, ClientError> {
     for unit in units {
         call(method(unit.clone()))?;
+    }
+    Ok(0)
+}
+
+fn cancel(jobs: &[String]) -> Result<u8, ClientError> {
+    for job in jobs {
+        let Ok(number) = job.parse() else {
+            eprintln!("Failed to parse job id: {job}");
+            return Ok(1);
+        };
+        call(Method::Cancel { job: Some(number) })?;
     }
     Ok(0)
 }
@@ -209,6 +292,9 @@ fn jobs(verb: &str, units: &[String], mode: &str, options: &Options) -> Result<u
             Err(error) => return Err(error),
         }
     }
+    if options.wait && verb == "start" && code == 0 {
+        return units::wait_until_down(units);
+    }
     Ok(code)
 }
 
@@ -223,102 +309,4 @@ fn power(action: &str, force: bool) -> Result<u8, ClientError> {
         wait: false,
     };
     call(Method::Job(request)).map(|_| 0)
-}
-
-fn view(unit: &str) -> Result<UnitView, ClientError> {
-    let answer = call(Method::Show { unit: unit.to_owned() })?;
-    Ok(answer.units.into_iter().next().unwrap_or_else(|| UnitView {
-        name: unit.to_owned(),
-        load: "not-found".to_owned(),
-        active: "inactive".to_owned(),
-        ..UnitView::default()
-    }))
-}
-
-fn status(units: &[String], options: &Options) -> Result<u8, ClientError> {
-    if units.is_empty() {
-        let state = call(Method::State {})?.state.unwrap_or_default();
-        let all = call(Method::List {})?.units;
-        print!("{}", show::machine(&state, &all, &call(Method::Jobs {})?.jobs));
-        return Ok(0);
-    }
-    let mut code = 0;
-    for unit in units {
-        let view = view(unit)?;
-        code = match (view.load.as_str(), view.active.as_str()) {
-            ("not-found", "inactive") => UNKNOWN,
-            (_, "active" | "reloading") => code,
-            _ => NOT_RUNNING,
-        };
-        if view.load == "not-found" && view.active == "inactive" {
-            eprintln!("Unit {unit} could not be found.");
-        } else if !options.quiet {
-            print!("{}", show::unit(&view, options));
-        }
-    }
-    Ok(code)
-}
-
-fn show_units(units: &[String], options: &Options) -> Result<u8, ClientError> {
-    let mut first = true;
-    for unit in units {
-        if !std::mem::take(&mut first) {
-            println!();
-        }
-        print!("{}", show::properties(&view(unit)?, options));
-    }
-    Ok(0)
-}
-
-fn cat(units: &[String]) -> Result<u8, ClientError> {
-    let mut code = 0;
-    for unit in units {
-        let view = view(unit)?;
-        if view.paths.is_empty() {
-            eprintln!("No files found for {unit}.");
-            code = 1;
-        }
-        for path in &view.paths {
-            let text =
-                std::fs::read_to_string(path).unwrap_or_else(|error| format!("# cannot be read: {error}\n"));
-            println!("# {path}\n{text}");
-        }
-    }
-    Ok(code)
-}
-
-/// Prints each unit's state; succeeds when at least one of them has a wanted one.
-fn is_state(units: &[String], options: &Options, wanted: &[&str], otherwise: u8) -> Result<u8, ClientError> {
-    let mut code = otherwise;
-    for unit in units {
-        let view = view(unit)?;
-        if wanted.contains(&view.active.as_str()) {
-            code = 0;
-        } else if view.load == "not-found" && otherwise == NOT_RUNNING && code != 0 {
-            code = UNKNOWN;
-        }
-        if !options.quiet {
-            println!("{}", view.active);
-        }
-    }
-    Ok(code)
-}
-
-/// By the links in `/etc/systemd/system`, which is what enabling makes.
-fn is_enabled(units: &[String], options: &Options) -> Result<u8, ClientError> {
-    let mut code = 1;
-    for unit in units {
-        let view = view(unit)?;
-        let word = show::enablement(&view);
-        if matches!(word, "enabled" | "static" | "alias") {
-            code = 0;
-        }
-        if view.load == "not-found" {
-            code = UNKNOWN;
-        }
-        if !options.quiet {
-            println!("{word}");
-        }
-    }
-    Ok(code)
 }
