@@ -129,7 +129,12 @@ fn bind(source: &OwnedFd, target: &Path, recursive: bool) -> io::Result<()> {
         }
     }
     let source = format!("/proc/self/fd/{}", source.as_raw_fd());
-    Ok(if recursive { mount_bind_recursive(source, target)? } else { mount_bind(source, target)? })
+    if recursive {
+        mount_bind_recursive(source, target)?;
+    } else {
+        mount_bind(source, target)?;
+    }
+    Ok(())
 }
 
 /// Covers a place with an empty one of its type without any permission.
