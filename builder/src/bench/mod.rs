@@ -5,6 +5,7 @@
 
 mod machine;
 mod measure;
+mod mkosi;
 mod scratch;
 
 use std::io;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 pub use self::machine::Machine;
 pub use self::measure::{Row, Sample};
+use self::mkosi::Mkosi;
 use self::scratch::Scratch;
 use crate::folders::FolderError;
 use crate::guest::GuestError;
@@ -65,6 +67,8 @@ pub struct BenchOptions {
     pub repeats: u32,
     /// An empty folder for everything that is written.
     pub scratch: PathBuf,
+    /// A folder with the peer mkosi, made when it is not there; it stays, for the next time. None: mkosi is not measured.
+    pub mkosi: Option<PathBuf>,
 }
 
 /// A ratio or figure with what it should come to.
@@ -97,6 +101,7 @@ const UNPACKED: &str = "full build, packages unpacked before";
 const ONE_FILE: &str = "one file changed";
 const NOTHING: &str = "nothing changed";
 const UNPACK_ONLY: &str = "dpkg-deb --fsys-tarfile | sha256sum, each package";
+const MKOSI: &str = "mkosi, .deb files cached";
 
 /// Measures builds.
 ///
@@ -110,6 +115,15 @@ pub fn builds(options: &BenchOptions, say: &dyn Fn(&str)) -> Result<Bench, Bench
     if !has_dpkg {
         notes.push("no dpkg-deb on this machine: unpacking alone was not measured".to_owned());
     }
+    let mkosi = options.mkosi.as_deref().map(|tree| {
+        say("making the tree that mkosi runs in, and its first build");
+        Mkosi::prepare(tree, scratch.recipe(), &scratch.packages())
+    });
+    let mkosi = mkosi.transpose()?;
+    match &mkosi {
+        Some(mkosi) => notes.push(format!("the peer is {}", mkosi.version()?)),
+        None => notes.push("mkosi was not measured: --mkosi DIR does".to_owned()),
+    }
     let mut rows = Rows::default();
     for repeat in 1..=options.repeats {
         say(&format!("run {repeat} of {}", options.repeats));
@@ -117,6 +131,9 @@ pub fn builds(options: &BenchOptions, say: &dyn Fn(&str)) -> Result<Bench, Bench
         rows.add(FULL, run(FULL, scratch.build())?);
         if has_dpkg {
             rows.add(UNPACK_ONLY, run(UNPACK_ONLY, scratch.unpack_only())?);
+        }
+        if let Some(mkosi) = &mkosi {
+            rows.add(MKOSI, run(MKOSI, mkosi.build())?);
         }
         scratch.forget_output()?;
         rows.add(UNPACKED, run(UNPACKED, scratch.build())?);
@@ -149,10 +166,11 @@ impl Rows {
 fn aims(rows: &[Row]) -> Vec<Aim> {
     let wall = |name: &str| rows.iter().find(|row| row.name == name).map(|row| row.wall()[1]);
     let ratio = |ours: &str, theirs: &str| Some(wall(ours)? / wall(theirs)?);
-    let ours = |row: &&Row| row.name != UNPACK_ONLY;
+    let ours = |row: &&Row| ![UNPACK_ONLY, MKOSI].contains(&row.name.as_str());
     let peak = rows.iter().filter(ours).map(Row::peak_bytes).max().unwrap_or(0);
     let all = [
         ("full build / unpacking alone", ratio(FULL, UNPACK_ONLY), 1.5),
+        ("full build / mkosi", ratio(FULL, MKOSI), 0.05),
         ("one file changed, s", wall(ONE_FILE), 2.0),
         ("nothing changed, s", wall(NOTHING), 0.3),
         ("peak memory, MiB", Some(peak as f64 / f64::from(1 << 20)), 512.0),
@@ -182,10 +200,15 @@ mod tests {
         };
         add(FULL, [3.0, 9.0, 2.0]);
         add(UNPACK_ONLY, [6.0, 6.5, 5.0]);
+        add(MKOSI, [30.0, 31.0, 60.0]);
         add(NOTHING, [0.1, 0.2, 0.1]);
         let found: Vec<_> = aims(&rows.0).into_iter().map(|aim| (aim.what, aim.found)).collect();
-        let want =
-            [("full build / unpacking alone", 0.5), ("nothing changed, s", 0.1), ("peak memory, MiB", 64.0)];
+        let want = [
+            ("full build / unpacking alone", 0.5),
+            ("full build / mkosi", 3.0 / 31.0),
+            ("nothing changed, s", 0.1),
+            ("peak memory, MiB", 64.0),
+        ];
         assert_eq!(found, want.map(|(what, found)| (what.to_owned(), found)));
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use debian::cache::Cache;
+use debian::package::Package;
 use debian::progress::Silent;
 use image_config::recipe::Recipe;
 
@@ -23,7 +24,9 @@ const CHANGED: &str = "bench.txt";
 /// Folders of one benchmark.
 pub(super) struct Scratch {
     root: PathBuf,
-    recipe: PathBuf,
+    recipe_file: PathBuf,
+    recipe: Recipe,
+    packages: Vec<Arc<Package>>,
     /// The `.deb` files of the recipe.
     debs: Vec<PathBuf>,
 }
@@ -31,10 +34,9 @@ pub(super) struct Scratch {
 impl Scratch {
     /// Makes a cache that holds the packages of a recipe, as they were fetched, and the built guest programs; and the recipe with one more
     /// file in it.
-    pub fn prepare(root: &Path, recipe: &Path) -> Result<Self, BenchError> {
-        let own = Cache::from_env();
-        let plan =
-            packages::plan(&Recipe::load(recipe)?, recipe, &Sourcing::usual(own.clone()), Arc::new(Silent))?;
+    pub fn prepare(root: &Path, recipe_file: &Path) -> Result<Self, BenchError> {
+        let (own, recipe) = (Cache::from_env(), Recipe::load(recipe_file)?);
+        let plan = packages::plan(&recipe, recipe_file, &Sourcing::usual(own.clone()), Arc::new(Silent))?;
         let debs = plan.fetch()?;
         let cache = root.join("cache");
         for name in KEPT {
@@ -46,10 +48,12 @@ impl Scratch {
         let sources = Sources::find()?;
         let programs = guest::build(&sources, &own)?;
         guest::keep(&programs, &sources, &Cache::at(&cache));
-        let folder = recipe.parent().unwrap_or(Path::new("."));
+        let folder = recipe_file.parent().unwrap_or(Path::new("."));
         folders::copy(folder, &root.join("recipe"), &[], &|from, to| fs::copy(from, to).map(drop))?;
         let scratch = Self {
-            recipe: root.join("recipe").join(recipe.file_name().unwrap_or_default()),
+            recipe_file: root.join("recipe").join(recipe_file.file_name().unwrap_or_default()),
+            recipe,
+            packages: plan.packages().to_vec(),
             root: root.to_owned(),
             debs,
         };
@@ -58,9 +62,19 @@ impl Scratch {
         Ok(scratch)
     }
 
+    /// The recipe as it was found.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// The names of its packages.
+    pub fn packages(&self) -> Vec<&str> {
+        self.packages.iter().map(|package| package.name.as_str()).collect()
+    }
+
     /// Adds a file to the recipe: at the end of `files:`, or in one of its own.
     fn add_file(&self) -> Result<(), BenchError> {
-        let text = fs::read_to_string(&self.recipe).map_err(io_error("read", &self.recipe))?;
+        let text = fs::read_to_string(&self.recipe_file).map_err(io_error("read", &self.recipe_file))?;
         let line = format!("  - {{path: /usr/share/ferrite-bench, source: {CHANGED}}}\n");
         let with_file = match text.find("\nfiles:\n") {
             Some(at) => {
@@ -69,12 +83,12 @@ impl Scratch {
             }
             None => format!("{text}\nfiles:\n{line}"),
         };
-        fs::write(&self.recipe, with_file).map_err(io_error("write", &self.recipe))
+        fs::write(&self.recipe_file, with_file).map_err(io_error("write", &self.recipe_file))
     }
 
     /// Gives the file another content.
     pub fn change_a_file(&self, number: u32) -> Result<(), BenchError> {
-        let path = self.recipe.with_file_name(CHANGED);
+        let path = self.recipe_file.with_file_name(CHANGED);
         fs::write(&path, format!("run {number}\n")).map_err(io_error("write", &path))
     }
 
@@ -92,7 +106,7 @@ impl Scratch {
     /// A build with this very program.
     pub fn build(&self) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "ferrite".into()));
-        command.args(["build", "--offline", "--recipe"]).arg(&self.recipe);
+        command.args(["build", "--offline", "--recipe"]).arg(&self.recipe_file);
         command.arg("--out").arg(self.root.join("out")).env("FERRITE_CACHE", self.root.join("cache"));
         command
     }

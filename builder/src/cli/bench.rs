@@ -23,7 +23,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Full builds, one file changed, nothing changed; beside unpacking the packages with dpkg-deb
+    /// Full builds, one file changed, nothing changed; beside dpkg-deb and mkosi
     ///
     /// Exit codes: 0 measured; 1 something failed; 2 wrong use.
     Build(BuildArgs),
@@ -40,6 +40,9 @@ struct BuildArgs {
     /// Folder for everything that is written; must be empty or not exist yet [default: bench/ beside the images, deleted afterwards]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
+    /// Measure mkosi of Debian trixie too, in this folder: made when it is not there (needs root, apt-get and dpkg-deb), and kept
+    #[arg(long, value_name = "DIR")]
+    mkosi: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -57,6 +60,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         recipe: recipe_path(args.recipe.as_deref())?,
         repeats: args.repeats,
         scratch: scratch.path().to_owned(),
+        mkosi: args.mkosi.clone(),
     };
     let bench = bench::builds(&options, &|line| terminal.say(line))?;
     if args.json {

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -107,21 +108,26 @@ pub(super) fn compiler_version(source: &Path) -> Result<String, GuestError> {
     Ok(run(&mut command, "rustc")?.1)
 }
 
-/// Asks rustup for a target's standard library when the toolchain does not have it.
+/// Asks rustup for a target's standard library when the toolchain does not have it. One process at a time: rustup does not expect
+/// another one to install the same, and a library that is half there looks as if it were whole.
 fn ensure_target(source: &Path, target: &'static str) -> Result<(), GuestError> {
-    let has_target = || -> Result<bool, GuestError> {
-        let mut command = tool("rustc", source);
-        command.args(["--print", "target-libdir", "--target", target]);
-        let (ok, output) = run(&mut command, "rustc")?;
-        Ok(ok && Path::new(output.trim()).is_dir())
-    };
-    if has_target()? {
+    let mut command = tool("rustc", source);
+    command.args(["--print", "target-libdir", "--target", target]);
+    // .../lib/rustlib/TARGET/lib
+    let (_, output) = run(&mut command, "rustc")?;
+    let library = Path::new(output.trim());
+    // A lock on a folder leaves nothing behind. One that cannot be had is no reason not to build.
+    let _lock = library.ancestors().nth(2).and_then(|rustlib| {
+        let folder = File::open(rustlib).ok()?;
+        folder.lock().ok().map(|()| folder)
+    });
+    if library.is_dir() {
         return Ok(());
     }
     let mut command = tool("rustup", source);
     command.args(["target", "add", target]);
     let (ok, output) = run(&mut command, "rustup")?;
-    if ok && has_target()? { Ok(()) } else { Err(GuestError::Target { target, output }) }
+    if ok && library.is_dir() { Ok(()) } else { Err(GuestError::Target { target, output }) }
 }
 
 /// A command of the toolchain, freed of what cargo or the user set for other builds.

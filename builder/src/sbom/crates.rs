@@ -82,8 +82,8 @@ pub enum CratesError {
 }
 
 /// Lists the crates of `package`, built for `target` with the compiler flags `flags`, from the checkout in `source`. Build scripts,
-/// procedural macros and development dependencies are not part of a program. Nothing is fetched: who built the program has all
-/// that this needs.
+/// procedural macros and development dependencies are not part of a program. Cargo fetches what it has not got: the program may come
+/// from a cache that outlived cargo's.
 ///
 /// # Errors
 /// [`CratesError`].
@@ -105,7 +105,7 @@ fn query(source: &Path, package: &str, target: &str, flags: &[&str]) -> Result<S
     let mut command = Command::new("cargo");
     command
         .current_dir(source)
-        .args(["tree", "--locked", "--offline", "--quiet", "--color", "never", "--charset", "ascii"])
+        .args(["tree", "--locked", "--quiet", "--color", "never", "--charset", "ascii"])
         .args([
             "--edges",
             "normal,no-proc-macro",
