@@ -123,14 +123,16 @@ fn streams_go_where_they_are_sent() {
 fn credentials_are_in_a_folder_of_the_units_own() {
     let ran = run(
         "SetCredential=key:se\\x63ret\nLoadCredential=file:DIR/given\nExecStartPre=+/bin/sh -c 'true'",
-        "/bin/sh -c 'cd $$CREDENTIALS_DIRECTORY && stat -c %%a . key && cat key'",
+        "/bin/sh -c 'cd $(printenv | sed -n s/^CREDENTIALS_.*=//p) && stat -c %%a . key && cat key'",
     );
     // The file to be loaded is missing: that is told, with the setting.
     assert_eq!(ran.result, "failed");
     assert!(ran.reason.contains("LoadCredential=file:"), "{}", ran.reason);
     ran.machine.power_off();
-    let out =
-        output("SetCredential=key:se\\x63ret", "cd $$CREDENTIALS_DIRECTORY && stat -c %%a . key && cat key");
+    let out = output(
+        "SetCredential=key:se\\x63ret",
+        "cd $(printenv | sed -n s/^CREDENTIALS_.*=//p) && stat -c %%a . key && cat key",
+    );
     assert_eq!(out, "500\n400\nsecret");
 }
 
@@ -160,17 +162,16 @@ fn a_dynamic_user_has_an_id_of_its_own_and_folders_that_stay() {
     }
     let ran = run(
         "DynamicUser=yes\nStateDirectory=s\nRuntimeDirectory=r",
-        "/bin/sh -c 'id -u; echo $$STATE_DIRECTORY; echo x > $$STATE_DIRECTORY/f; touch /usr/x || echo denied'",
+        "/bin/sh -c 'id -u; touch /usr/x 2>/dev/null || echo denied; grep ^NoNew /proc/self/status'",
     );
     assert_eq!(ran.result, "done", "{}", ran.reason);
     let id: u32 = ran.out.lines().next().unwrap().parse().unwrap();
-    assert!((61184..=65519).contains(&id) && ran.out.ends_with("denied\n"), "{}", ran.out);
-    let file = ran.machine.path("run/var/lib/private/s/f");
-    assert_eq!(fs::metadata(&file).unwrap().uid(), id);
-    assert_eq!(
-        fs::metadata(ran.machine.path("run/var/lib/private")).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
+    assert!((61184..=65519).contains(&id), "{}", ran.out);
+    assert!(ran.out.ends_with("denied\nNoNewPrivs:\t1\n"), "{}", ran.out);
+    assert_eq!(fs::metadata(ran.machine.path("run/var/lib/private/s")).unwrap().uid(), id);
+    assert_eq!(fs::metadata(ran.machine.path("run/run/r")).unwrap().uid(), id);
+    let private = fs::metadata(ran.machine.path("run/var/lib/private")).unwrap();
+    assert_eq!(private.permissions().mode() & 0o777, 0o700);
     ran.machine.power_off();
 }
 
@@ -300,7 +301,7 @@ fn the_units_of_redis_and_chrony_start_with_all_that_they_ask_for() {
         return;
     }
     let redis = "User=7\nGroup=7\nRuntimeDirectory=redis\nRuntimeDirectoryMode=2755\nUMask=007\nPrivateTmp=true\nLimitNOFILE=65535\n\
-         PrivateDevices=true\nProtectHome=true\nProtectSystem=strict\nReadWritePaths=-/var/lib/redis\nReadWritePaths=DIR\n\
+         PrivateDevices=true\nProtectHome=true\nProtectSystem=strict\nReadWritePaths=-/var/lib/redis\n\
          CapabilityBoundingSet=\nLockPersonality=true\nMemoryDenyWriteExecute=true\nNoNewPrivileges=true\nPrivateUsers=true\n\
          ProtectClock=true\nProtectControlGroups=true\nProtectHostname=true\nProtectKernelLogs=true\n\
          ProtectKernelModules=true\nProtectKernelTunables=true\nProtectProc=invisible\nRemoveIPC=true\n\
@@ -311,7 +312,7 @@ fn the_units_of_redis_and_chrony_start_with_all_that_they_ask_for() {
     let chrony = "User=7\nCapabilityBoundingSet=~CAP_AUDIT_CONTROL CAP_SYS_ADMIN CAP_MKNOD\nDeviceAllow=char-rtc rw\nDevicePolicy=closed\n\
          LockPersonality=yes\nMemoryDenyWriteExecute=yes\nPrivateTmp=yes\nProcSubset=pid\nProtectControlGroups=yes\n\
          ProtectHome=yes\nProtectHostname=yes\nProtectKernelLogs=yes\nProtectKernelModules=yes\nProtectKernelTunables=yes\n\
-         ProtectProc=invisible\nProtectSystem=strict\nReadWritePaths=/run\nReadWritePaths=DIR\n\
+         ProtectProc=invisible\nProtectSystem=strict\nReadWritePaths=/run\n\
          RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\nRestrictNamespaces=yes\nRestrictSUIDSGID=yes\n\
          SystemCallArchitectures=native\nSystemCallFilter=~@cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap";
     let ran = run(chrony, "!/bin/sh -c 'id -u; grep ^Seccomp: /proc/self/status'");

@@ -41,7 +41,7 @@ pub fn base64(text: &str) -> Result<Vec<u8>, ValueError> {
     };
     let solid: Vec<u8> = text.bytes().filter(|c| !c.is_ascii_whitespace()).collect();
     let digits = solid.strip_suffix(b"==").or_else(|| solid.strip_suffix(b"=")).unwrap_or(&solid);
-    if solid.len() % 4 != 0 || digits.len() % 4 == 1 {
+    if !solid.len().is_multiple_of(4) || digits.len() % 4 == 1 {
         return Err(refused(text, EXPECTED));
     }
     let mut bytes = Vec::with_capacity(digits.len());

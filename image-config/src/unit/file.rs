@@ -7,6 +7,7 @@ use super::mount::Mount;
 use super::name::{UnitName, UnitType};
 use super::path::PathUnit;
 use super::reader;
+use super::resources::ResourceControl;
 use super::service::Service;
 use super::slice::Slice;
 use super::socket::Socket;
@@ -196,6 +197,19 @@ impl Unit {
     pub fn service(&self) -> Option<&Service> {
         match &self.kind {
             UnitKind::Service(service) => Some(service),
+            _ => None,
+        }
+    }
+
+    /// What the unit's processes, or everything in a slice, may use up.
+    #[must_use]
+    pub fn resources(&self) -> Option<&ResourceControl> {
+        match &self.kind {
+            UnitKind::Service(it) => Some(&it.resources),
+            UnitKind::Socket(it) => Some(&it.resources),
+            UnitKind::Mount(it) => Some(&it.resources),
+            UnitKind::Swap(it) => Some(&it.resources),
+            UnitKind::Slice(it) => Some(&it.resources),
             _ => None,
         }
     }

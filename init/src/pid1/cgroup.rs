@@ -276,7 +276,7 @@ pub fn unit_of(pid: u32) -> Option<String> {
 fn escape(name: &str) -> String {
     let controllers = ["cgroup", "cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc", "irq"];
     let clashes = |controller: &&str| name.strip_prefix(controller).is_some_and(|rest| rest.starts_with('.'));
-    if name.starts_with(['_', '.']) || controllers.iter().any(|controller| clashes(&controller)) {
+    if name.starts_with(['_', '.']) || controllers.iter().any(clashes) {
         return format!("_{name}");
     }
     name.to_owned()

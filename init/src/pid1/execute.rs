@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use image_config::unit::{self as typed, Signal, slice_path};
+use image_config::unit::{Signal, slice_path};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -89,7 +89,7 @@ impl Shell {
         rustix::io::ioctl_fionbio(&output, true).map_err(|error| (219, error.to_string()))?;
         let how = Circumstances {
             root: &self.root,
-            unit: file.name.as_str(),
+            unit: self.sup.name(unit),
             service,
             phase: place.phase,
             main_pid,
@@ -130,19 +130,18 @@ impl Shell {
     pub(super) fn ensure_cgroup(&mut self, unit: UnitId) -> io::Result<()> {
         let starting = self.stage != Stage::Up;
         let (Some(cgroups), Some(file)) = (&mut self.cgroups, self.units.get(&unit)) else { return Ok(()) };
-        let service = super::shell::commands_of(&self.units, &self.hooks, unit);
-        let Some(service) = service else { return Ok(()) };
+        let Some(resources) = file.resources() else { return Ok(()) };
         if cgroups.path(unit).is_some() {
             return Ok(());
         }
         let mut problems = Vec::new();
-        for slice in slice_path(&service.resources.slice_of(&file.name)) {
+        for slice in slice_path(&resources.slice_of(&file.name)) {
             let found = self.sup.lookup(&slice).and_then(|id| self.units.get(&id));
-            if let Some(typed::UnitKind::Slice(settings)) = found.map(|found| &found.kind) {
-                problems.extend(cgroups.configure_slice(&slice, &settings.resources, starting)?);
+            if let Some(settings) = found.and_then(|found| found.resources()) {
+                problems.extend(cgroups.configure_slice(&slice, settings, starting)?);
             }
         }
-        problems.extend(cgroups.ensure(unit, &file.name, &service.resources, starting)?);
+        problems.extend(cgroups.ensure(unit, &file.name, resources, starting)?);
         for problem in problems {
             self.log_unit(Some(unit), Level::Warning, &problem);
         }

@@ -42,7 +42,9 @@ pub(super) fn limit_devices(control: &ResourceControl, group: Option<&Path>) {
     for (path, kind, limit) in &control.io_limits {
         let limit = limit.map_or_else(|| "max".to_owned(), |limit| limit.to_string());
         let word = format!("{}={limit}", kind.key());
-        device_of(Path::new(path)).map(|device| limits.entry(device).or_default().push(word));
+        if let Some(device) = device_of(Path::new(path)) {
+            limits.entry(device).or_default().push(word);
+        }
     }
     let limits = limits
         .into_iter()

@@ -85,8 +85,7 @@ pub(super) fn build(exec: &ExecContext, how: &Circumstances<'_>, known: &Known<'
         }
     }
     if uses_terminal(exec) {
-        let serial = exec.tty_path.as_deref().is_some_and(|path| path.starts_with("/dev/ttyS"));
-        set("TERM", if serial { "vt220" } else { "linux" }.to_owned());
+        set("TERM", terminal_type(exec.tty_path.as_deref().unwrap_or("/dev/console")).to_owned());
     }
     if let Some((device, inode)) = known.connected.journal {
         set("JOURNAL_STREAM", format!("{device}:{inode}"));
@@ -179,6 +178,17 @@ fn pressure_file(how: &Circumstances<'_>, identity: &Identity) -> Option<String>
     path.exists().then(|| path.to_string_lossy().into_owned())
 }
 
+/// The Linux console's own type for virtual consoles, the least common one for what may be at a serial line.
+fn terminal_type(path: &str) -> &'static str {
+    let name = path.strip_prefix("/dev/").unwrap_or(path);
+    // `/dev/console` is the last of these.
+    let consoles = fs::read_to_string("/sys/class/tty/console/active").unwrap_or_default();
+    let name = if name == "console" { consoles.split_whitespace().last().unwrap_or(name) } else { name };
+    let number = name.strip_prefix("tty").unwrap_or_default();
+    let is_virtual = !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit());
+    if is_virtual { "linux" } else { "vt220" }
+}
+
 fn uses_terminal(exec: &ExecContext) -> bool {
     matches!(exec.standard_input, Input::Tty | Input::TtyForce | Input::TtyFail)
         || exec.standard_output == Some(Output::Tty)
@@ -243,6 +253,15 @@ mod tests {
         ];
         let got: Vec<_> = got.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn terminals_have_types() {
+        for (path, want) in
+            [("/dev/tty1", "linux"), ("/dev/ttyS0", "vt220"), ("/dev/hvc0", "vt220"), ("/dev/tty", "vt220")]
+        {
+            assert_eq!(terminal_type(path), want, "{path}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use image_config::unit::{ExecContext, PrivateTmp, ServiceDirectory};
@@ -190,6 +190,10 @@ pub fn private_tmp_folders(exec: &ExecContext, unit: &str, run: &RunIdentity, ro
 /// # Errors
 /// The file system's, and when somebody else has made it.
 pub(super) fn make_private_tmp(folder: &Path) -> io::Result<PathBuf> {
+    if let Some(above) = folder.parent().filter(|above| !above.exists()) {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(above)?;
+        fs::set_permissions(above, fs::Permissions::from_mode(0o1777))?;
+    }
     match fs::DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let found = folder.symlink_metadata()?;

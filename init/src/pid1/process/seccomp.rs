@@ -233,11 +233,12 @@ impl Plan {
             }
             listed.insert(number(call), always());
         }
-        if filter.is_allow_list {
-            self.push(SETTING, code::SECCOMP, listed, SeccompAction::Allow, action(default));
-        }
         for (answer, rules) in by_answer {
             self.push(SETTING, code::SECCOMP, rules, action(answer), SeccompAction::Allow);
+        }
+        // The last: it may forbid the loading of filters itself.
+        if filter.is_allow_list {
+            self.push(SETTING, code::SECCOMP, listed, SeccompAction::Allow, action(default));
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use image_config::unit::{Propagation, Sandbox};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, mount_change,
     mount_move, unmount,
@@ -46,8 +47,21 @@ pub(super) fn apply(entries: &[Entry], root: Option<&Path>, sandbox: &Sandbox) -
             add_api(root).step(code::NAMESPACE, "MountAPIVFS=")?;
         }
     }
-    for entry in entries {
-        make(entry).step(code::NAMESPACE, format_args!("{}{}", entry.setting, entry.path.display()))?;
+    // All sources before the first mount, which may hide them.
+    let sources: Vec<Option<OwnedFd>> = entries
+        .iter()
+        .map(|entry| {
+            source(entry).step(code::NAMESPACE, format_args!("{}{}", entry.setting, entry.path.display()))
+        })
+        .collect::<Step<_>>()?;
+    for (entry, source) in entries.iter().zip(&sources) {
+        match make(entry, source.as_ref()) {
+            // Another entry has hidden it since it was looked for.
+            Err(error) if entry.optional && error.kind() == io::ErrorKind::NotFound => {}
+            result => {
+                result.step(code::NAMESPACE, format_args!("{}{}", entry.setting, entry.path.display()))?;
+            }
+        }
     }
     set_attributes(entries)?;
     if let Some(root) = root {
@@ -66,14 +80,23 @@ fn change(path: &str, kind: MountPropagationFlags) -> io::Result<()> {
     Ok(mount_change(path, kind | MountPropagationFlags::REC)?)
 }
 
-fn make(entry: &Entry) -> io::Result<()> {
+/// What a bind mount shows; `None` for other entries, and where it need not be there and is not.
+fn source(entry: &Entry) -> io::Result<Option<OwnedFd>> {
+    let Some(Mount::Bind(path, _, optional)) = &entry.mount else { return Ok(None) };
+    match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) if *optional => Ok(None),
+        result => Ok(Some(result?)),
+    }
+}
+
+fn make(entry: &Entry, source: Option<&OwnedFd>) -> io::Result<()> {
     let path = entry.path.as_path();
     match &entry.mount {
         None if is_mount(path)? => Ok(()),
         // Attributes are a mount's, so the place becomes one.
         None => Ok(mount_bind_recursive(path, path)?),
         Some(Mount::Inaccessible) => hide(path),
-        Some(Mount::Bind(source, recursive, optional)) => bind(source, path, *recursive, *optional),
+        Some(Mount::Bind(_, recursive, _)) => source.map_or(Ok(()), |source| bind(source, path, *recursive)),
         Some(Mount::Devices) => private_devices(path),
         Some(Mount::Processes(options)) => {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -95,20 +118,23 @@ fn mount_with(kind: &str, path: &Path, flags: MountFlags, options: &str) -> io::
     Ok(mount(kind, path, kind, flags, options.as_c_str())?)
 }
 
-fn bind(source: &Path, target: &Path, recursive: bool, optional: bool) -> io::Result<()> {
-    let found = match fs::metadata(source) {
-        Err(error) if optional && error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        result => result?,
-    };
+fn bind(source: &OwnedFd, target: &Path, recursive: bool) -> io::Result<()> {
+    let is_folder = FileType::from_raw_mode(rustix::fs::fstat(source)?.st_mode).is_dir();
     if !target.exists() {
-        if found.is_dir() {
+        if is_folder {
             fs::create_dir_all(target)?;
         } else {
             target.parent().map_or(Ok(()), fs::create_dir_all)?;
             fs::File::create(target)?;
         }
     }
-    Ok(if recursive { mount_bind_recursive(source, target)? } else { mount_bind(source, target)? })
+    let source = format!("/proc/self/fd/{}", source.as_raw_fd());
+    if recursive {
+        mount_bind_recursive(source, target)?;
+    } else {
+        mount_bind(source, target)?;
+    }
+    Ok(())
 }
 
 /// Covers a place with an empty one of its type without any permission.
