@@ -363,7 +363,8 @@ mod tests {
         drop(open);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
-        let refused = super::open(&socket(&text).listen[0], &socket(&text), Owner::default(), &mut Vec::new());
+        let refused =
+            super::open(&socket(&text).listen[0], &socket(&text), Owner::default(), &mut Vec::new());
         assert!(refused.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }

@@ -38,6 +38,8 @@ const MOST_LINKS: usize = 8;
 /// The folders in which unit files lie.
 #[derive(Debug)]
 pub struct UnitFolders {
+    /// What absolute links are relative to.
+    root: PathBuf,
     folders: Vec<PathBuf>,
     /// Names of links to other names, as of the folders' last change.
     aliases: RefCell<Option<Aliases>>,
@@ -72,12 +74,13 @@ pub enum Fragment {
 impl UnitFolders {
     /// The folders of a system below `root`.
     pub fn of_system(root: &Path) -> UnitFolders {
-        UnitFolders::new(SEARCH_PATH.iter().map(|folder| root.join(folder)).collect())
+        let folders = SEARCH_PATH.iter().map(|folder| root.join(folder)).collect();
+        UnitFolders { root: root.to_owned(), ..UnitFolders::new(folders) }
     }
 
     /// These folders, strongest first.
     pub fn new(folders: Vec<PathBuf>) -> UnitFolders {
-        UnitFolders { folders, aliases: RefCell::new(None) }
+        UnitFolders { root: PathBuf::from("/"), folders, aliases: RefCell::new(None) }
     }
 
     /// The folders, strongest first.
@@ -97,7 +100,7 @@ impl UnitFolders {
                 Ok(target) => target,
             };
             match target.and_then(|target| alias_of(&name, &target)) {
-                None if !path.exists() => return Fragment::NotFound,
+                None if !self.behind_links(&path).exists() => return Fragment::NotFound,
                 None => {
                     for alias in self.aliases_of(&name) {
                         if alias != name && !aliases.contains(&alias) {
@@ -113,6 +116,21 @@ impl UnitFolders {
             }
         }
         Fragment::Unreadable(format!("too many links from {wanted}"))
+    }
+
+    /// The file that a path leads to, absolute links being those of the system below the root.
+    pub fn behind_links(&self, path: &Path) -> PathBuf {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            path = match link_target(&path) {
+                Ok(Some(target)) => match target.strip_prefix("/") {
+                    Ok(inside) => self.root.join(inside),
+                    Err(_) => path.parent().unwrap_or(Path::new("/")).join(target),
+                },
+                _ => break,
+            };
+        }
+        path
     }
 
     /// The strongest file for a name, else for its template.
