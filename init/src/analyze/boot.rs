@@ -205,7 +205,7 @@ mod tests {
             unit("never.service", 0, 0),
         ];
         let units: Vec<UnitView> = units.into_iter().map(|(_, unit)| unit).collect();
-        assert_eq!(blame_table(&units), "  2s slow.service\n 5ms quick.service\n");
+        assert_eq!(blame_table(&units), " 2s slow.service\n5ms quick.service\n");
     }
 
     #[test]
