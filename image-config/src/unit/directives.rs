@@ -2,14 +2,14 @@
 //! sections of socket, timer and other units have theirs beside their types.
 
 use super::common::{CollectMode, Common, Install, JobMode, StartLimitAction};
-use super::exec::{DirectoryPreserve, ExecContext, Resource};
+use super::exec::ExecContext;
 use super::name::UnitName;
 use super::reader::{Directive, Section};
+use super::resources::ResourceControl;
 use super::service::{
     ExitType, KillContext, KillMode, NotifyAccess, OomPolicy, Restart, RestartMode, Service, ServiceType,
     TimeoutFailureMode,
 };
-use super::setting::LimitUnit;
 use super::value::{self, TimeSpan, boolean};
 
 /// `[Unit]`; `Condition...=` and `Assert...=` are apart.
@@ -142,63 +142,6 @@ const SERVICE: &[Directive<Service>] = &[
     ("PermissionsStartOnly", |service, it| it.plain(&mut service.permissions_start_only, boolean)),
 ];
 
-pub(super) const EXEC: &[Directive<ExecContext>] = &[
-    ("Environment", |exec, it| it.environment(&mut exec.environment)),
-    ("EnvironmentFile", |exec, it| it.environment_file(&mut exec.environment_files)),
-    ("PassEnvironment", |exec, it| it.list(&mut exec.pass_environment, super::environment::is_variable_name)),
-    ("UnsetEnvironment", |exec, it| it.list(&mut exec.unset_environment, |_| true)),
-    ("User", |exec, it| it.account(&mut exec.user)),
-    ("Group", |exec, it| it.account(&mut exec.group)),
-    ("SupplementaryGroups", |exec, it| it.list(&mut exec.supplementary_groups, |_| true)),
-    ("WorkingDirectory", |exec, it| it.working_directory(&mut exec.working_directory)),
-    ("UMask", |exec, it| it.optional(&mut exec.umask, value::mode)),
-    ("Nice", |exec, it| it.optional(&mut exec.nice, |text| value::integer(text, -20..=19, "a nice level"))),
-    ("OOMScoreAdjust", |exec, it| {
-        it.optional(&mut exec.oom_score_adjust, |text| {
-            value::integer(text, -1000..=1000, "from -1000 to 1000")
-        })
-    }),
-    ("NoNewPrivileges", |exec, it| it.plain(&mut exec.no_new_privileges, boolean)),
-    ("IgnoreSIGPIPE", |exec, it| it.optional(&mut exec.ignore_sigpipe, boolean)),
-    ("RuntimeDirectory", |exec, it| it.directory(&mut exec.runtime_directory)),
-    ("StateDirectory", |exec, it| it.directory(&mut exec.state_directory)),
-    ("CacheDirectory", |exec, it| it.directory(&mut exec.cache_directory)),
-    ("LogsDirectory", |exec, it| it.directory(&mut exec.logs_directory)),
-    ("ConfigurationDirectory", |exec, it| it.directory(&mut exec.configuration_directory)),
-    ("RuntimeDirectoryMode", |exec, it| it.optional(&mut exec.runtime_directory.mode, value::mode)),
-    ("StateDirectoryMode", |exec, it| it.optional(&mut exec.state_directory.mode, value::mode)),
-    ("CacheDirectoryMode", |exec, it| it.optional(&mut exec.cache_directory.mode, value::mode)),
-    ("LogsDirectoryMode", |exec, it| it.optional(&mut exec.logs_directory.mode, value::mode)),
-    ("ConfigurationDirectoryMode", |exec, it| {
-        it.optional(&mut exec.configuration_directory.mode, value::mode)
-    }),
-    ("RuntimeDirectoryPreserve", |exec, it| it.plain(&mut exec.runtime_directory_preserve, preserve)),
-    ("LimitCPU", |exec, it| it.limit(&mut exec.limits, Resource::Cpu, LimitUnit::Seconds)),
-    ("LimitFSIZE", |exec, it| it.limit(&mut exec.limits, Resource::Fsize, LimitUnit::Bytes)),
-    ("LimitDATA", |exec, it| it.limit(&mut exec.limits, Resource::Data, LimitUnit::Bytes)),
-    ("LimitSTACK", |exec, it| it.limit(&mut exec.limits, Resource::Stack, LimitUnit::Bytes)),
-    ("LimitCORE", |exec, it| it.limit(&mut exec.limits, Resource::Core, LimitUnit::Bytes)),
-    ("LimitRSS", |exec, it| it.limit(&mut exec.limits, Resource::Rss, LimitUnit::Bytes)),
-    ("LimitNOFILE", |exec, it| it.limit(&mut exec.limits, Resource::Nofile, LimitUnit::Count)),
-    ("LimitAS", |exec, it| it.limit(&mut exec.limits, Resource::As, LimitUnit::Bytes)),
-    ("LimitNPROC", |exec, it| it.limit(&mut exec.limits, Resource::Nproc, LimitUnit::Count)),
-    ("LimitMEMLOCK", |exec, it| it.limit(&mut exec.limits, Resource::Memlock, LimitUnit::Bytes)),
-    ("LimitLOCKS", |exec, it| it.limit(&mut exec.limits, Resource::Locks, LimitUnit::Count)),
-    ("LimitSIGPENDING", |exec, it| it.limit(&mut exec.limits, Resource::Sigpending, LimitUnit::Count)),
-    ("LimitMSGQUEUE", |exec, it| it.limit(&mut exec.limits, Resource::Msgqueue, LimitUnit::Bytes)),
-    ("LimitNICE", |exec, it| it.limit(&mut exec.limits, Resource::Nice, LimitUnit::Nice)),
-    ("LimitRTPRIO", |exec, it| it.limit(&mut exec.limits, Resource::Rtprio, LimitUnit::Count)),
-    ("LimitRTTIME", |exec, it| it.limit(&mut exec.limits, Resource::Rttime, LimitUnit::Microseconds)),
-    ("StandardInput", |exec, it| it.input(&mut exec.standard_input)),
-    ("StandardOutput", |exec, it| it.output(&mut exec.standard_output, "stdout")),
-    ("StandardError", |exec, it| it.output(&mut exec.standard_error, "stderr")),
-    ("TTYPath", |exec, it| it.path(&mut exec.tty_path)),
-    ("TTYReset", |exec, it| it.plain(&mut exec.tty_reset, boolean)),
-    ("TTYVHangup", |exec, it| it.plain(&mut exec.tty_vhangup, boolean)),
-    ("TTYVTDisallocate", |exec, it| it.plain(&mut exec.tty_vt_disallocate, boolean)),
-    ("SyslogIdentifier", |exec, it| it.optional_text(&mut exec.syslog_identifier)),
-];
-
 pub(super) const KILL: &[Directive<KillContext>] = &[
     ("KillMode", |kill, it| it.choice(&mut kill.mode, KILL_MODES)),
     ("KillSignal", |kill, it| it.signal(&mut kill.signal)),
@@ -290,13 +233,6 @@ const ACTIONS: &[(&str, StartLimitAction)] = &[
     ("exit-force", StartLimitAction::ExitForce),
 ];
 
-fn preserve(text: &str) -> Result<DirectoryPreserve, value::ValueError> {
-    match text {
-        "restart" => Ok(DirectoryPreserve::Restart),
-        text => boolean(text).map(|yes| if yes { DirectoryPreserve::Yes } else { DirectoryPreserve::No }),
-    }
-}
-
 fn exit_status(text: &str) -> Result<u8, value::ValueError> {
     text.parse().or_else(|_| value::refuse(text, "an exit status from 0 to 255"))
 }
@@ -318,6 +254,10 @@ impl Section for Service {
 
     fn kill(&mut self) -> Option<&mut KillContext> {
         Some(&mut self.kill)
+    }
+
+    fn resources(&mut self) -> Option<&mut ResourceControl> {
+        Some(&mut self.resources)
     }
 
     fn problem(&self, _own: &UnitName) -> Option<&'static str> {

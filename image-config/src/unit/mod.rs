@@ -15,11 +15,14 @@
 //! variables at parse time ([`ExecCommand::arguments`] does that when a process starts).
 
 pub mod calendar;
+mod capability;
 mod common;
 mod condition;
 mod directives;
+mod encoded;
 mod environment;
 mod exec;
+mod exec_keys;
 mod exit_code;
 mod file;
 mod known;
@@ -27,6 +30,10 @@ mod mount;
 mod name;
 mod path;
 mod reader;
+mod resource_keys;
+mod resources;
+mod sandbox;
+mod sandbox_keys;
 mod service;
 mod setting;
 mod signal;
@@ -36,15 +43,18 @@ mod socket_address;
 mod specifier;
 mod swap;
 pub mod syntax;
+mod syscall_filter;
+mod syscall_groups;
 pub mod time;
 mod timer;
 pub mod value;
 
+pub use self::capability::CapabilitySet;
 pub use self::common::{CollectMode, Common, Install, JobMode, StartLimitAction};
 pub use self::condition::{Condition, ConditionKind};
 pub use self::environment::{Lookup, expand_variables, parse_environment_file};
 pub use self::exec::{
-    DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit,
+    DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit, Scheduling,
     ServiceDirectory, WorkingDirectory,
 };
 pub use self::exit_code::{exit_code, exit_code_name};
@@ -54,6 +64,13 @@ pub use self::name::{
     LONGEST_NAME, UnitName, UnitNameError, UnitType, escape, escape_path, unescape, unescape_path,
 };
 pub use self::path::{PathCondition, PathUnit, PathWatch};
+pub use self::resources::{
+    Amount, CpuWeight, Delegate, DevicePolicy, DeviceRule, IoLimit, ResourceControl, slice_path,
+};
+pub use self::sandbox::{
+    BindPath, FamilyFilter, KeyringMode, PrivateTmp, PrivateUsers, Propagation, ProtectControlGroups,
+    ProtectHome, ProtectProc, ProtectSystem, Sandbox, SandboxPath,
+};
 pub use self::service::{
     ExecCommand, ExitStatusSet, ExitType, KillContext, KillMode, NotifyAccess, OomPolicy, Restart,
     RestartMode, Service, ServiceType, TimeoutFailureMode,
@@ -64,6 +81,7 @@ pub use self::socket::{BindIpv6Only, Socket, SocketProtocol, Timestamping};
 pub use self::socket_address::{Listen, SocketAddress, SocketKind};
 pub use self::specifier::{SpecifierError, System, expand_specifiers};
 pub use self::swap::Swap;
+pub use self::syscall_filter::{Denial, SyscallFilter};
 pub use self::timer::{Timer, TimerBase, TimerTrigger};
 pub use self::value::TimeSpan;
 

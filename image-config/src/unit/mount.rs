@@ -3,6 +3,7 @@
 use super::exec::ExecContext;
 use super::name::{UnitName, escape_path, unescape_path};
 use super::reader::{Directive, Ignored, Section};
+use super::resources::ResourceControl;
 use super::service::KillContext;
 use super::setting::Setting;
 use super::value::{self, DEFAULT_TIMEOUT, TimeSpan, boolean};
@@ -33,6 +34,8 @@ pub struct Mount {
     pub timeout: TimeSpan,
     /// How a mount program runs.
     pub exec: ExecContext,
+    /// What its processes may use up.
+    pub resources: ResourceControl,
     /// How it is ended.
     pub kill: KillContext,
 }
@@ -51,6 +54,7 @@ impl Default for Mount {
             directory_mode: 0o755,
             timeout: DEFAULT_TIMEOUT,
             exec: ExecContext::default(),
+            resources: ResourceControl::default(),
             kill: KillContext::default(),
         }
     }
@@ -146,6 +150,10 @@ impl Section for Mount {
 
     fn exec(&mut self) -> Option<&mut ExecContext> {
         Some(&mut self.exec)
+    }
+
+    fn resources(&mut self) -> Option<&mut ResourceControl> {
+        Some(&mut self.resources)
     }
 
     fn kill(&mut self) -> Option<&mut KillContext> {

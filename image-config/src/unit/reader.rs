@@ -2,11 +2,15 @@
 
 use super::common::{Common, Install};
 use super::condition::ConditionKind;
-use super::directives::{COMMON, EXEC, INSTALL, KILL, MOVED_TO_UNIT};
+use super::directives::{COMMON, INSTALL, KILL, MOVED_TO_UNIT};
 use super::exec::ExecContext;
+use super::exec_keys::{ACCEPTED, EXEC};
 use super::file::{Unit, UnitFile, UnitKind, Warning};
 use super::known;
 use super::name::{UnitName, UnitType};
+use super::resource_keys::RESOURCES;
+use super::resources::ResourceControl;
+use super::sandbox_keys::SANDBOX;
 use super::service::KillContext;
 use super::setting::Setting;
 use super::specifier::System;
@@ -35,6 +39,11 @@ pub(super) trait Section: Sized + 'static {
 
     /// Where keys of systemd.kill(5) go, if it has them.
     fn kill(&mut self) -> Option<&mut KillContext> {
+        None
+    }
+
+    /// Where keys of systemd.resource-control(5) go, if it has them.
+    fn resources(&mut self) -> Option<&mut ResourceControl> {
         None
     }
 
@@ -166,7 +175,7 @@ fn assign(unit: &mut Unit, section: &str, setting: &mut Setting<'_>) -> Result<(
         UnitKind::Slice(it) => assign_own(&mut **it, section, setting),
         UnitKind::Other(UnitType::Scope) => {
             let mut known = [known::SCOPE, known::SERVICE, known::OLD_OR_STARTUP].concat();
-            known.extend(names(KILL));
+            known.extend(names(KILL).chain(names(RESOURCES)).chain(ACCEPTED.iter().copied()));
             Err(unknown(section, key, Vec::new(), &known))
         }
         // The type as a whole is refused; a warning a line would say no more.
@@ -197,13 +206,25 @@ fn assign_own<S: Section>(own: &mut S, section: &str, setting: &mut Setting<'_>)
     if let (Some(exec), Some(assign)) = (own.exec(), find(EXEC, key)) {
         return assign(exec, setting);
     }
+    if let (Some(exec), Some(assign)) = (own.exec(), find(SANDBOX, key)) {
+        return assign(&mut exec.sandbox, setting);
+    }
     if let (Some(kill), Some(assign)) = (own.kill(), find(KILL, key)) {
         return assign(kill, setting);
+    }
+    if let (Some(resources), Some(assign)) = (own.resources(), find(RESOURCES, key)) {
+        return assign(resources, setting);
+    }
+    if ACCEPTED.contains(&key) && own.resources().is_some() {
+        return Ok(());
     }
     let mut understood: Vec<&str> = names(S::OWN).collect();
     let mut known = S::KNOWN.to_vec();
     if own.exec().is_some() {
-        understood.extend(names(EXEC).chain(names(KILL)));
+        understood.extend(names(EXEC).chain(names(SANDBOX)).chain(names(KILL)));
+    }
+    if own.resources().is_some() {
+        understood.extend(names(RESOURCES).chain(ACCEPTED.iter().copied()));
     }
     if own.exec().is_some() || section == "Slice" {
         known.extend([known::SERVICE, known::OLD_OR_STARTUP].concat());
@@ -234,7 +255,10 @@ fn unknown(section: &str, key: &str, understood: Vec<&'static str>, known: &[&'s
 #[cfg(test)]
 pub(super) fn understood() -> Vec<(&'static str, Vec<&'static str>)> {
     use super::{Mount, PathUnit, Service, Slice, Socket, Swap, Timer};
-    let processes = || names(EXEC).chain(names(KILL));
+    let processes = || {
+        let all = names(EXEC).chain(names(SANDBOX)).chain(names(KILL)).chain(names(RESOURCES));
+        all.chain(ACCEPTED.iter().copied())
+    };
     vec![
         ("service", names(Service::OWN).chain(processes()).chain(MOVED_TO_UNIT.iter().copied()).collect()),
         ("socket", names(Socket::OWN).chain(processes()).collect()),
@@ -242,7 +266,7 @@ pub(super) fn understood() -> Vec<(&'static str, Vec<&'static str>)> {
         ("path", names(PathUnit::OWN).collect()),
         ("mount", names(Mount::OWN).chain(processes()).collect()),
         ("swap", names(Swap::OWN).chain(processes()).collect()),
-        ("slice", names(Slice::OWN).collect()),
+        ("slice", names(Slice::OWN).chain(names(RESOURCES)).collect()),
     ]
 }
 

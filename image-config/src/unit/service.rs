@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::environment::{self, Lookup};
 use super::exec::ExecContext;
 use super::name::UnitName;
+use super::resources::ResourceControl;
 use super::signal::Signal;
 use super::value::{DEFAULT_TIMEOUT, TimeSpan};
 
@@ -78,6 +79,8 @@ pub struct Service {
     pub permissions_start_only: bool,
     /// How processes run.
     pub exec: ExecContext,
+    /// What processes may use up.
+    pub resources: ResourceControl,
     /// How processes are ended.
     pub kill: KillContext,
 }
@@ -118,6 +121,7 @@ impl Default for Service {
             restart_force_exit_status: ExitStatusSet::default(),
             permissions_start_only: false,
             exec: ExecContext::default(),
+            resources: ResourceControl::default(),
             kill: KillContext::default(),
         }
     }

@@ -172,10 +172,16 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// The value's words, specifiers expanded after the quotes are off. Words from the first broken one on are left out.
+    /// The value's words, as [`Setting::words_of`] reads them.
     pub fn words(&mut self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
+        self.words_of(self.value, escapes)
+    }
+
+    /// The words of a part of the value, specifiers expanded after the quotes are off. Words from the first broken one on
+    /// are left out.
+    pub fn words_of(&mut self, text: &str, escapes: Escapes) -> Result<Vec<String>, Ignored> {
         let mut words = Vec::new();
-        for word in Words::new(self.value, escapes) {
+        for word in Words::new(text, escapes) {
             match word.map_err(|error| self.ignored(&error)).and_then(|word| self.expand(&word)) {
                 Ok(word) => words.push(word),
                 Err(problem) if words.is_empty() => return Err(problem),
@@ -304,17 +310,18 @@ impl Setting<'_> {
     pub fn directory(&mut self, slot: &mut ServiceDirectory) -> Result<(), Ignored> {
         if self.value.is_empty() {
             slot.paths.clear();
+            slot.links.clear();
         }
         for word in self.words(Escapes::Strip)? {
-            let path = word.split(':').next().unwrap_or_default().trim_end_matches('/');
-            let relative = !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-            if !relative {
+            // path[:link[:flags]]; the one flag that systemd has is `ro`.
+            let mut parts = word.splitn(3, ':');
+            let path = parts.next().unwrap_or_default().trim_end_matches('/');
+            let link = parts.next().filter(|link| !link.is_empty()).map(|link| link.trim_end_matches('/'));
+            if ![Some(path), link].into_iter().flatten().all(is_relative) {
                 self.warn(format!("`{word}` in `{}=` is left out: it is no relative path", self.key));
                 continue;
             }
-            if word.contains(':') {
-                self.warn(format!("`{}=`: what follows the colon in `{word}` is not supported", self.key));
-            }
+            slot.links.extend(link.map(|link| (path.to_owned(), link.to_owned())));
             slot.paths.push(path.to_owned());
         }
         Ok(())
@@ -355,6 +362,7 @@ impl Setting<'_> {
                 "tty-fail" => Input::TtyFail,
                 "socket" => Input::Socket,
                 "fd" => Input::Fd("stdin".to_owned()),
+                "data" => Input::Data,
                 other => return Err(self.ignored(&format!("`{other}` is not supported as an input"))),
             },
         };
@@ -503,11 +511,17 @@ fn prefixes<'a>(word: &'a str, command: &mut ExecCommand) -> &'a str {
     rest
 }
 
-fn strip(text: &str, prefix: char) -> (bool, &str) {
+/// Takes a prefix off, and says whether it was there.
+pub(super) fn strip(text: &str, prefix: char) -> (bool, &str) {
     match text.strip_prefix(prefix) {
         Some(rest) => (true, rest),
         None => (false, text),
     }
+}
+
+/// A path without a slash at its start and without `.` and `..`.
+fn is_relative(path: &str) -> bool {
+    !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn is_account(text: &str) -> bool {

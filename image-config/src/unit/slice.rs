@@ -2,10 +2,14 @@
 
 use super::name::{UnitName, UnitType};
 use super::reader::{Directive, Section};
+use super::resources::ResourceControl;
 
 /// Settings of the `[Slice]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Slice {}
+pub struct Slice {
+    /// What everything in it may use up together.
+    pub resources: ResourceControl,
+}
 
 impl Slice {
     /// The slice that a slice lies in: `a-b.slice` in `a.slice`, that in `-.slice`, which lies in none. `None` too for a
@@ -29,6 +33,10 @@ fn is_slice(name: &UnitName) -> bool {
 
 impl Section for Slice {
     const OWN: &'static [Directive<Self>] = &[];
+
+    fn resources(&mut self) -> Option<&mut ResourceControl> {
+        Some(&mut self.resources)
+    }
 
     fn problem(&self, own: &UnitName) -> Option<&'static str> {
         (!is_slice(own)).then_some("this is no name for a slice: parts between hyphens must not be empty")

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::exec::ExecContext;
 use super::name::UnitName;
 use super::reader::{Directive, Ignored, Section};
+use super::resources::ResourceControl;
 use super::service::{ExecCommand, KillContext};
 use super::setting::Setting;
 use super::socket_address::{Listen, SocketAddress, SocketKind, is_interface};
@@ -122,6 +123,8 @@ pub struct Socket {
     pub written_poll_limit_burst: Option<u32>,
     /// How the commands run.
     pub exec: ExecContext,
+    /// What its processes may use up.
+    pub resources: ResourceControl,
     /// How the commands are ended.
     pub kill: KillContext,
 }
@@ -182,6 +185,7 @@ impl Default for Socket {
             poll_limit_interval: LIMIT_INTERVAL,
             written_poll_limit_burst: None,
             exec: ExecContext::default(),
+            resources: ResourceControl::default(),
             kill: KillContext::default(),
         }
     }
@@ -378,6 +382,10 @@ impl Section for Socket {
 
     fn exec(&mut self) -> Option<&mut ExecContext> {
         Some(&mut self.exec)
+    }
+
+    fn resources(&mut self) -> Option<&mut ResourceControl> {
+        Some(&mut self.resources)
     }
 
     fn kill(&mut self) -> Option<&mut KillContext> {

@@ -4,6 +4,7 @@ use super::exec::ExecContext;
 use super::mount::device_unit;
 use super::name::{UnitName, escape_path};
 use super::reader::{Directive, Section};
+use super::resources::ResourceControl;
 use super::service::KillContext;
 use super::value::{self, DEFAULT_TIMEOUT, TimeSpan};
 
@@ -20,6 +21,8 @@ pub struct Swap {
     pub timeout: TimeSpan,
     /// How a swap program runs.
     pub exec: ExecContext,
+    /// What its processes may use up.
+    pub resources: ResourceControl,
     /// How it is ended.
     pub kill: KillContext,
 }
@@ -32,6 +35,7 @@ impl Default for Swap {
             options: String::new(),
             timeout: DEFAULT_TIMEOUT,
             exec: ExecContext::default(),
+            resources: ResourceControl::default(),
             kill: KillContext::default(),
         }
     }
@@ -67,6 +71,10 @@ impl Section for Swap {
 
     fn exec(&mut self) -> Option<&mut ExecContext> {
         Some(&mut self.exec)
+    }
+
+    fn resources(&mut self) -> Option<&mut ResourceControl> {
+        Some(&mut self.resources)
     }
 
     fn kill(&mut self) -> Option<&mut KillContext> {

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use image_config::unit::{self as typed, Signal, slice_path};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::command::{self, Circumstances};
 use super::conditions;
 use super::logs::LineBuffer;
+use super::process::{self, Circumstances, RunIdentity};
 use super::shell::{Entry, Shell, Source, Stage, now};
 use super::translate;
 use crate::boot::marks;
@@ -74,16 +75,13 @@ impl Shell {
         main_pid: Option<u32>,
     ) -> Result<u32, (i32, String)> {
         let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
-        let mut variables = self.variables(unit, place.phase);
-        let passed = if place.phase == Phase::Start { self.descriptors_for(unit) } else { Vec::new() };
-        let (descriptors, names): (Vec<_>, Vec<_>) = passed.into_iter().unzip();
-        if !descriptors.is_empty() {
-            variables.push(("LISTEN_FDS", descriptors.len().to_string()));
-            variables.push(("LISTEN_FDNAMES", names.join(":")));
-            variables.push(("LISTEN_PID", spawn::PID_PLACE.to_owned()));
-        }
+        let variables = self.variables(unit, place.phase);
+        let descriptors = if place.phase == Phase::Start { self.descriptors_for(unit) } else { Vec::new() };
+        let run = self.run_identity(unit);
+        self.ensure_cgroup(unit).map_err(resources("cannot make its cgroup"))?;
+        let file = self.units.get(&unit).ok_or((219, "its unit file is gone".to_owned()))?;
         let service = super::shell::commands_of(&self.units, &self.hooks, unit);
-        let service = service.ok_or((219, "its unit file is gone".to_owned()))?;
+        let service = service.ok_or((219, "it has no commands".to_owned()))?;
         let command = translate::commands(service, place.phase).get(place.index);
         let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
         let (output, child_output) =
@@ -91,30 +89,64 @@ impl Shell {
         rustix::io::ioctl_fionbio(&output, true).map_err(|error| (219, error.to_string()))?;
         let how = Circumstances {
             root: &self.root,
+            unit: file.name.as_str(),
             service,
             phase: place.phase,
             main_pid,
             variables,
             log: std::os::fd::AsFd::as_fd(&child_output),
+            run: &run,
+            descriptors,
+            cgroup: self.cgroups.as_ref().and_then(|cgroups| cgroups.path(unit)).map(Path::to_owned),
         };
-        let mut plan = command::prepare(command, &how).map_err(|error| (error.code, error.text()))?;
-        plan.descriptors = descriptors;
-        let name = self.sup.name(unit).to_owned();
-        let folder = match &mut self.cgroups {
-            Some(cgroups) => Some(cgroups.ensure(unit, &name).map_err(resources("cannot make its cgroup"))?),
-            None => None,
-        };
-        let child = spawn::spawn(&plan, folder).map_err(resources("cannot fork"))?;
-        drop(plan);
+        let folder = self.cgroups.as_ref().and_then(|cgroups| cgroups.start_folder(unit));
+        let child = spawn::spawn(folder, |report| process::become_program(command, how, report));
+        let child = child.map_err(resources("cannot fork"))?;
         drop(child_output);
         let report = self.watch_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
         let source = |pipe| Source::Output { unit, pid: child.pid, pipe, lines: LineBuffer::default() };
         if let Err(error) = self.watch_owned(output, source) {
             self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
         }
-        self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None });
+        self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None, failure: None });
         self.pids.insert(child.pid, process);
         Ok(child.pid)
+    }
+
+    /// What the processes of the unit's present start share; made by the first of them.
+    fn run_identity(&mut self, unit: UnitId) -> RunIdentity {
+        if let Some(run) = self.runs.get(&unit) {
+            return run.clone();
+        }
+        let service = self.units.get(&unit).and_then(|file| file.service());
+        let dynamic = service.is_some_and(|service| service.exec.sandbox.dynamic_user);
+        let is_taken = |id| self.runs.values().any(|run| run.dynamic_id == Some(id));
+        let run = RunIdentity::new(self.sup.name(unit), dynamic, is_taken);
+        self.runs.insert(unit, run.clone());
+        run
+    }
+
+    /// Makes the unit's control group and those of the slices that it is in.
+    pub(super) fn ensure_cgroup(&mut self, unit: UnitId) -> io::Result<()> {
+        let starting = self.stage != Stage::Up;
+        let (Some(cgroups), Some(file)) = (&mut self.cgroups, self.units.get(&unit)) else { return Ok(()) };
+        let service = super::shell::commands_of(&self.units, &self.hooks, unit);
+        let Some(service) = service else { return Ok(()) };
+        if cgroups.path(unit).is_some() {
+            return Ok(());
+        }
+        let mut problems = Vec::new();
+        for slice in slice_path(&service.resources.slice_of(&file.name)) {
+            let found = self.sup.lookup(&slice).and_then(|id| self.units.get(&id));
+            if let Some(typed::UnitKind::Slice(settings)) = found.map(|found| &found.kind) {
+                problems.extend(cgroups.configure_slice(&slice, &settings.resources, starting)?);
+            }
+        }
+        problems.extend(cgroups.ensure(unit, &file.name, &service.resources, starting)?);
+        for problem in problems {
+            self.log_unit(Some(unit), Level::Warning, &problem);
+        }
+        Ok(())
     }
 
     /// Variables that the supervisor sets, systemd.exec(5), "Environment Variables Set or Propagated".
@@ -138,7 +170,9 @@ impl Shell {
                 }
                 Some(ExitStatus::Signal { signal, core }) => {
                     variables.push(("EXIT_CODE", if core { "dumped" } else { "killed" }.to_owned()));
-                    variables.push(("EXIT_STATUS", signal.to_string()));
+                    let name = Signal::from_number(signal)
+                        .map_or_else(|| signal.to_string(), |known| known.to_string());
+                    variables.push(("EXIT_STATUS", name.strip_prefix("SIG").unwrap_or(&name).to_owned()));
                 }
                 Some(ExitStatus::Unknown) | None => {}
             }
@@ -190,7 +224,7 @@ impl Shell {
             return;
         };
         let adopted = self.watch_owned(opened, |pidfd| Source::Adopted(process, pidfd)).ok();
-        self.processes.insert(process, Entry { unit, pid, report: None, adopted });
+        self.processes.insert(process, Entry { unit, pid, report: None, adopted, failure: None });
         self.pids.insert(pid, process);
     }
 
@@ -237,30 +271,34 @@ impl Shell {
         {
             cgroups.release(unit);
         }
+        let run = self.runs.remove(&unit);
         let Some(service) = self.units.get(&unit).and_then(|file| file.service()) else { return };
+        let name = self.sup.name(unit);
+        if let Some(run) = run {
+            let folders = process::private_tmp_folders(&service.exec, name, &run, &self.root);
+            remove_in_background(folders);
+        }
         let stays = match service.exec.runtime_directory_preserve {
             DirectoryPreserve::Yes => true,
             DirectoryPreserve::Restart => restarting,
             DirectoryPreserve::No => false,
         };
-        if stays {
-            return;
+        let mut folders =
+            if stays { Vec::new() } else { process::runtime_folders(&service.exec, &self.root) };
+        if !(service.exec.load_credentials.is_empty() && service.exec.set_credentials.is_empty()) {
+            folders.push(process::credentials_folder(&self.root, name));
         }
-        for folder in command::runtime_folders(&service.exec, &self.root) {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.log.write(
-                        now(),
-                        super::logs::Record {
-                            source: self.sup.name(unit),
-                            pid: 0,
-                            level: Level::Warning,
-                            text: &format!("cannot remove {}: {error}", folder.display()),
-                        },
-                    );
-                }
-                _ => {}
-            }
+        let problems: Vec<String> = folders
+            .iter()
+            .filter_map(|folder| {
+                let removed =
+                    if folder.is_symlink() { fs::remove_file(folder) } else { fs::remove_dir_all(folder) };
+                let error = removed.err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
+                Some(format!("cannot remove {}: {error}", folder.display()))
+            })
+            .collect();
+        for problem in problems {
+            self.log_unit(Some(unit), Level::Warning, &problem);
         }
     }
 
@@ -324,5 +362,17 @@ impl Shell {
             }
             _ => {}
         }
+    }
+}
+
+/// Removes folders that may be on a disk and large. They have names that nothing else will ever have, so nobody needs
+/// to wait for it; what cannot be removed is left to the next cleaning of `/tmp`.
+fn remove_in_background(folders: Vec<PathBuf>) {
+    if folders.iter().any(|folder| folder.exists()) {
+        let _without_a_process = spawn::detached(|| {
+            for folder in &folders {
+                let _left = fs::remove_dir_all(folder);
+            }
+        });
     }
 }

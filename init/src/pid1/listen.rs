@@ -357,10 +357,10 @@ mod tests {
         let path = folder.path().join("deep/a");
         let text = format!("ListenStream={}\nSocketMode=0600", path.display());
         drop(open_all(&text));
-        let open = open_all(&text);
+        let opened = open_all(&text);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         UnixStream::connect(&path).unwrap();
-        drop(open);
+        drop(opened);
         fs::remove_file(&path).unwrap();
         fs::write(&path, "precious").unwrap();
         let refused =
@@ -386,8 +386,11 @@ mod tests {
     fn ports_fifos_and_abstract_names_can_be_listened_on() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("fifo");
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
         let text = format!(
-            "ListenStream=127.0.0.1:0\nListenDatagram=127.0.0.1:0\nListenStream=@ferrite-test-{}\nListenFIFO={}\nNoDelay=yes\nKeepAlive=yes\nFreeBind=yes",
+            "ListenStream=127.0.0.1:{port}\nListenDatagram=127.0.0.1:{port}\nListenStream=@ferrite-test-{}\nListenFIFO={}\nNoDelay=yes\nKeepAlive=yes\nFreeBind=yes",
             std::process::id(),
             fifo.display()
         );

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Deadlines;
 use super::logs::LineBuffer;
+use super::process::RunIdentity;
 use super::shell::{Entry, Shell, Source, Stage};
 use crate::early::watchdog::FD_VARIABLE;
 use crate::supervisor::{Event, Level, Monotonic, ProcessId, Snapshot, SubState, UnitId, UnitKind};
@@ -39,6 +40,7 @@ pub struct Handover {
     stage: Stage,
     started: Monotonic,
     awaited: Vec<(String, Monotonic)>,
+    runs: Vec<(String, RunIdentity)>,
     /// Deadlines of boot and shutdown.
     pub deadlines: Deadlines,
 }
@@ -168,6 +170,7 @@ impl Shell {
             stage: self.stage,
             started: self.started,
             awaited: self.awaited.iter().map(|(unit, until)| (name(*unit), *until)).collect(),
+            runs: self.runs.iter().map(|(unit, run)| (name(*unit), run.clone())).collect(),
             deadlines: self.health.deadlines(),
         })
     }
@@ -181,7 +184,10 @@ impl Shell {
         self.started = handover.started;
         for saved in handover.processes {
             let Some(unit) = self.sup.lookup(&saved.unit) else { continue };
-            self.processes.insert(saved.process, Entry { unit, pid: saved.pid, report: None, adopted: None });
+            self.processes.insert(
+                saved.process,
+                Entry { unit, pid: saved.pid, report: None, adopted: None, failure: None },
+            );
             self.pids.insert(saved.pid, saved.process);
             if saved.adopted {
                 self.processes.remove(&saved.process);
@@ -217,6 +223,9 @@ impl Shell {
         for (unit, until) in handover.awaited {
             self.awaited.extend(self.sup.lookup(&unit).map(|unit| (unit, until)));
         }
+        for (unit, run) in handover.runs {
+            self.runs.extend(self.sup.lookup(&unit).map(|unit| (unit, run)));
+        }
         for unit in self.sup.ids() {
             self.resume_unit(unit);
         }
@@ -236,9 +245,7 @@ impl Shell {
     }
 
     fn resume_group(&mut self, unit: UnitId) {
-        let name = self.sup.name(unit).to_owned();
-        let Some(cgroups) = &mut self.cgroups else { return };
-        if let Err(error) = cgroups.ensure(unit, &name) {
+        if let Err(error) = self.ensure_cgroup(unit) {
             let text = format!("its cgroup cannot be watched: {error}");
             return self.log_unit(Some(unit), Level::Error, &text);
         }

@@ -76,6 +76,8 @@ pub(super) struct Entry {
     pub report: Option<u64>,
     /// Key of its [`Source::Adopted`].
     pub adopted: Option<u64>,
+    /// Why it could not become its program; it is about to end.
+    pub failure: Option<crate::sys::spawn::Failure>,
 }
 
 /// Which parts of the machine's life it is in.
@@ -139,6 +141,8 @@ pub struct Shell {
     pub(super) server: Server,
     pub(super) processes: BTreeMap<ProcessId, Entry>,
     pub(super) pids: BTreeMap<u32, ProcessId>,
+    /// What the processes of a unit that has been started share.
+    pub(super) runs: BTreeMap<UnitId, super::process::RunIdentity>,
     pub(super) stage: Stage,
     /// Daemons of `Type=forking` whose PID file is still awaited, with the last time to look.
     pub(super) awaited: BTreeMap<UnitId, Monotonic>,
@@ -239,6 +243,7 @@ impl Shell {
             server,
             processes: BTreeMap::new(),
             pids: BTreeMap::new(),
+            runs: BTreeMap::new(),
             stage: Stage::Starting,
             awaited: BTreeMap::new(),
             power: None,

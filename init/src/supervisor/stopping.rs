@@ -12,6 +12,9 @@ impl Supervisor {
     pub(super) fn stop_service(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         unit.run.stop_requested = true;
+        if unit.sub == SubState::Active {
+            unit.run.result = ServiceResult::Success; // whatever an earlier attempt to take it away came to
+        }
         match unit.sub {
             SubState::AutoRestart | SubState::AutoRestartQueued => {
                 unit.run.flush_restarts = true;

@@ -2,4 +2,6 @@
 
 mod random;
 mod scenarios;
+mod semantics;
+mod triggers;
 mod world;
