@@ -17,11 +17,13 @@
     )
 )]
 
+pub mod analyze;
 pub mod boot;
 pub mod control;
 pub mod early;
 pub mod getty;
 pub mod net;
+pub mod notify_client;
 pub mod pid1;
 pub mod power;
 pub mod supervisor;
@@ -41,6 +43,8 @@ pub fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     match name {
         "systemctl" => systemctl::run(&arguments),
+        "systemd-analyze" => analyze::run(&arguments),
+        "systemd-notify" => notify_client::run(&arguments),
         "poweroff" | "reboot" | "halt" | "shutdown" => systemctl::run_power(name, &arguments),
         "getty" => getty::run(&arguments),
         _ => run_init(&arguments),

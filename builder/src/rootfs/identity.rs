@@ -11,11 +11,16 @@ use super::staging::{Staging, StagingError};
 
 /// Where the multi-call binary lives in the image.
 const INIT: &str = "usr/lib/ferrite/init";
+/// What bash completes after `systemctl`.
+const COMPLETION: (&str, &str) =
+    ("usr/share/bash-completion/completions/systemctl", include_str!("../../../init/completions/systemctl"));
 /// Where units of the image live.
 const UNITS: &str = "usr/lib/systemd/system";
 /// Programs that are links to it.
-const LINKS: [&str; 7] = [
+const LINKS: [&str; 9] = [
     "usr/bin/systemctl",
+    "usr/bin/systemd-analyze",
+    "usr/bin/systemd-notify",
     "usr/sbin/init",
     "usr/sbin/poweroff",
     "usr/sbin/reboot",
@@ -64,6 +69,7 @@ pub fn install_programs(staging: &mut Staging, init: &Arc<[u8]>, units: &Path) -
     for link in LINKS {
         staging.own_link_if_absent(link, &format!("/{INIT}"))?;
     }
+    staging.own_file(COMPLETION.0, COMPLETION.1.as_bytes(), 0o644)?;
     install_units(staging, units, UNITS)
 }
 

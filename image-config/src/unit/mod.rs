@@ -16,6 +16,7 @@
 
 pub mod calendar;
 mod capability;
+mod command_line;
 mod common;
 mod condition;
 mod directives;
@@ -40,6 +41,7 @@ mod signal;
 mod slice;
 mod socket;
 mod socket_address;
+mod socket_keys;
 mod specifier;
 mod swap;
 pub mod syntax;

@@ -63,6 +63,31 @@ pub fn expect(names: &[&str]) {
     print_when_complete();
 }
 
+/// How long the parts of the boot before services took, for `systemd-analyze`; microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// From power-on to the loader.
+    pub firmware: Option<u64>,
+    /// From there to the kernel.
+    pub loader: Option<u64>,
+    /// The first process of user space began, on the kernel's clock.
+    pub first_process: Option<u64>,
+    /// `/usr` was there and PID 1 began to start services, on the kernel's clock.
+    pub usr: Option<u64>,
+}
+
+/// The parts of this boot, as far as they are known.
+pub fn stages() -> Stages {
+    let marks = parse(&std::fs::read_to_string(FILE).unwrap_or_default());
+    let loader = CommandLine::read().ok().and_then(|line| line.marks);
+    Stages {
+        firmware: loader.map(|marks| marks.entry),
+        loader: loader.map(|marks| marks.start_image.saturating_sub(marks.entry)),
+        first_process: marks.get("pid1").copied(),
+        usr: marks.get("usr").copied(),
+    }
+}
+
 fn print_when_complete() {
     let Ok(expected) = std::fs::read_to_string(EXPECTED) else { return };
     let marks = parse(&std::fs::read_to_string(FILE).unwrap_or_default());

@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use image_config::unit::{UnitName, UnitType};
 
@@ -32,12 +32,16 @@ const SEARCH_PATH: [&str; 11] = [
     "usr/lib/systemd/system",
     "run/systemd/generator.late",
 ];
+/// Two changes of a folder within this may have one time: file systems' clocks advance with the kernel's tick, 10 ms at most.
+const CLOCK_STEP: Duration = Duration::from_millis(50);
 /// Links that are followed from one unit file to the next before it counts as a circle.
 const MOST_LINKS: usize = 8;
 
 /// The folders in which unit files lie.
 #[derive(Debug)]
 pub struct UnitFolders {
+    /// What absolute links are relative to.
+    root: PathBuf,
     folders: Vec<PathBuf>,
     /// Names of links to other names, as of the folders' last change.
     aliases: RefCell<Option<Aliases>>,
@@ -45,7 +49,10 @@ pub struct UnitFolders {
 
 #[derive(Debug)]
 struct Aliases {
+    /// When each folder was last changed.
     changed: Vec<Option<SystemTime>>,
+    /// Whether one was changed so shortly before the reading that a later change might have the same time.
+    is_fresh: bool,
     of: BTreeMap<UnitName, Vec<UnitName>>,
 }
 
@@ -72,12 +79,13 @@ pub enum Fragment {
 impl UnitFolders {
     /// The folders of a system below `root`.
     pub fn of_system(root: &Path) -> UnitFolders {
-        UnitFolders::new(SEARCH_PATH.iter().map(|folder| root.join(folder)).collect())
+        let folders = SEARCH_PATH.iter().map(|folder| root.join(folder)).collect();
+        UnitFolders { root: root.to_owned(), ..UnitFolders::new(folders) }
     }
 
     /// These folders, strongest first.
     pub fn new(folders: Vec<PathBuf>) -> UnitFolders {
-        UnitFolders { folders, aliases: RefCell::new(None) }
+        UnitFolders { root: PathBuf::from("/"), folders, aliases: RefCell::new(None) }
     }
 
     /// The folders, strongest first.
@@ -97,7 +105,7 @@ impl UnitFolders {
                 Ok(target) => target,
             };
             match target.and_then(|target| alias_of(&name, &target)) {
-                None if !path.exists() => return Fragment::NotFound,
+                None if !self.behind_links(&path).exists() => return Fragment::NotFound,
                 None => {
                     for alias in self.aliases_of(&name) {
                         if alias != name && !aliases.contains(&alias) {
@@ -113,6 +121,21 @@ impl UnitFolders {
             }
         }
         Fragment::Unreadable(format!("too many links from {wanted}"))
+    }
+
+    /// The file that a path leads to, absolute links being those of the system below the root.
+    pub fn behind_links(&self, path: &Path) -> PathBuf {
+        let mut path = path.to_owned();
+        for _ in 0..MOST_LINKS {
+            path = match link_target(&path) {
+                Ok(Some(target)) => match target.strip_prefix("/") {
+                    Ok(inside) => self.root.join(inside),
+                    Err(_) => path.parent().unwrap_or(Path::new("/")).join(target),
+                },
+                _ => break,
+            };
+        }
+        path
     }
 
     /// The strongest file for a name, else for its template.
@@ -189,8 +212,10 @@ impl UnitFolders {
             .map(|folder| fs::metadata(folder).and_then(|data| data.modified()).ok())
             .collect();
         let mut cache = self.aliases.borrow_mut();
-        if cache.as_ref().is_none_or(|aliases| aliases.changed != changed) {
-            *cache = Some(Aliases { changed, of: self.read_aliases() });
+        if cache.as_ref().is_none_or(|aliases| aliases.is_fresh || aliases.changed != changed) {
+            let is_fresh = |time: &SystemTime| time.elapsed().is_ok_and(|age| age < CLOCK_STEP);
+            let is_fresh = changed.iter().flatten().any(is_fresh);
+            *cache = Some(Aliases { changed, is_fresh, of: self.read_aliases() });
         }
         let all = cache.as_ref().map(|aliases| &aliases.of);
         let mut found = all.and_then(|of| of.get(name)).cloned().unwrap_or_default();
@@ -252,7 +277,8 @@ fn alias_of(name: &UnitName, target: &Path) -> Option<UnitName> {
     if file == name.as_str() || name.template().is_some_and(|template| template.as_str() == file) {
         return None;
     }
-    let other = UnitName::parse(file).ok()?;
+    // A unit cannot be another name of one of another type.
+    let other = UnitName::parse(file).ok().filter(|other| other.kind() == name.kind())?;
     match (other.is_template(), name.instance()) {
         (true, Some("")) | (false, _) => Some(other),
         (true, Some(instance)) => other.with_instance(instance).ok(),
@@ -373,7 +399,7 @@ mod tests {
 
     /// Gives a folder another time of change, however coarse the file system's clock is.
     fn filetime_moves(folder: &Path) {
-        let later = SystemTime::now() + std::time::Duration::from_secs(5);
+        let later = SystemTime::now() + Duration::from_secs(5);
         fs::File::open(folder).unwrap().set_modified(later).unwrap();
     }
 }

@@ -117,9 +117,7 @@ impl UnitFolders {
                 return enabled;
             }
             let is_link = own.parent() == Some(folder) && own.is_symlink();
-            if is_link
-                && path.canonicalize().is_ok_and(|real| !self.folders().iter().any(|it| real.starts_with(it)))
-            {
+            if is_link && !self.folders().iter().any(|it| self.behind_links(&path).starts_with(it)) {
                 return linked;
             }
         }
@@ -149,7 +147,7 @@ impl UnitFolders {
         let names: Vec<&UnitName> = std::iter::once(&name).chain(&aliases).collect();
         let texts: Vec<(String, Vec<u8>)> = std::iter::once(path)
             .chain(self.drop_ins(&names))
-            .map(|path| Some((path.display().to_string(), std::fs::read(path).ok()?)))
+            .map(|path| Some((path.display().to_string(), std::fs::read(self.behind_links(&path)).ok()?)))
             .collect::<Option<_>>()?;
         let fragments: Vec<(&str, &[u8])> =
             texts.iter().map(|(path, text)| (path.as_str(), text.as_slice())).collect();

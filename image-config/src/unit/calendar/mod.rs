@@ -4,6 +4,9 @@
 //! [`Calendar::next_elapse`] finds the next moment that fits, and showing one gives the normal form that
 //! `systemd-analyze calendar` prints.
 //!
+//! systemd 257 agrees on all of it but one slip of its own, which is not repeated: after a repetition that runs over the end of
+//! the last day of a month (`4/9:00` after 22:00), it overlooks times of the next day.
+//!
 //! Where clocks are put forward, the times that they skip do not elapse; where they are put back, the times that occur
 //! twice elapse once, the first time.
 
