@@ -21,6 +21,7 @@ pub mod boot;
 pub mod control;
 pub mod early;
 pub mod getty;
+pub mod journal;
 pub mod net;
 pub mod pid1;
 pub mod power;
@@ -42,6 +43,7 @@ pub fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "systemctl" => systemctl::run(&arguments),
         "poweroff" | "reboot" | "halt" | "shutdown" => systemctl::run_power(name, &arguments),
         "getty" => getty::run(&arguments),
+        "systemd-journald" => journal::start::run(),
         _ => run_init(&arguments),
     }
 }
@@ -55,6 +57,7 @@ fn run_init(arguments: &[String]) -> ExitCode {
     match verb {
         "getty" => getty::run(rest),
         "systemctl" => systemctl::run(rest),
+        "journald" => journal::start::run(),
         "network" => net::run(rest),
         "coldplug" => boot::coldplug::run(rest),
         "mark-good" => boot::mark_good(),

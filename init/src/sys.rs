@@ -3,6 +3,7 @@
 pub mod blk;
 pub mod child;
 pub mod dm;
+pub mod localtime;
 pub mod loopback;
 pub mod packet;
 pub mod random;

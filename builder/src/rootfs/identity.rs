@@ -14,14 +14,17 @@ const INIT: &str = "usr/lib/ferrite/init";
 /// Where units of the image live.
 const UNITS: &str = "usr/lib/systemd/system";
 /// Programs that are links to it.
-const LINKS: [&str; 7] = [
+const LINKS: [&str; 10] = [
     "usr/bin/systemctl",
+    "usr/bin/journalctl",
+    "usr/bin/systemd-cat",
     "usr/sbin/init",
     "usr/sbin/poweroff",
     "usr/sbin/reboot",
     "usr/sbin/halt",
     "usr/sbin/shutdown",
     "usr/lib/systemd/systemd",
+    "usr/lib/systemd/systemd-journald",
 ];
 
 /// Writes os-release, the host name and the issue; they are the recipe's, whatever base-files says. (`/etc/hosts` is init's: it follows

@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
+
+use image_config::unit::ExecContext;
 
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::command::{self, Circumstances};
 use super::conditions;
+use super::journal;
 use super::logs::LineBuffer;
 use super::shell::{Entry, Shell, Source, Stage, now};
 use super::translate;
@@ -73,21 +77,24 @@ impl Shell {
         main_pid: Option<u32>,
     ) -> Result<u32, (i32, String)> {
         let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
-        let variables = self.variables(unit, place.phase);
+        let mut variables = self.variables(unit, place.phase);
         let file = self.units.get(&unit).ok_or((219, "its unit file is gone".to_owned()))?;
         let service = file.service().ok_or((219, "it is no service".to_owned()))?;
         let command = translate::commands(service, place.phase).get(place.index);
         let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
-        let (output, child_output) =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| (219, error.to_string()))?;
-        rustix::io::ioctl_fionbio(&output, true).map_err(|error| (219, error.to_string()))?;
+        let (log, output) =
+            self.log_for(unit, &service.exec, &command.program).map_err(resources("cannot log"))?;
+        variables.extend(journal::stream_variable(&log).map(|value| ("JOURNAL_STREAM", value)));
+        let is_journal = self.sup.name(unit) == journal::UNIT;
+        let lease = self.journal.as_ref().filter(|_| is_journal).map(journal::JournalPorts::lend);
+        variables.extend(lease.as_ref().map(journal::Lease::variable));
         let how = Circumstances {
             root: &self.root,
             service,
             phase: place.phase,
             main_pid,
             variables,
-            log: std::os::fd::AsFd::as_fd(&child_output),
+            log: std::os::fd::AsFd::as_fd(&log),
         };
         let plan = command::prepare(command, &how).map_err(|error| (error.code, error.text()))?;
         let name = self.sup.name(unit).to_owned();
@@ -96,16 +103,30 @@ impl Shell {
             None => None,
         };
         let child = spawn::spawn(&plan, folder).map_err(resources("cannot fork"))?;
-        drop(plan);
-        drop(child_output);
+        drop((plan, log, lease));
         let report = self.watch_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
         let source = |pipe| Source::Output { unit, pid: child.pid, pipe, lines: LineBuffer::default() };
-        if let Err(error) = self.watch_owned(output, source) {
+        if let Some(Err(error)) = output.map(|output| self.watch_owned(output, source)) {
             self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
         }
         self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None });
         self.pids.insert(child.pid, process);
         Ok(child.pid)
+    }
+
+    /// Where a process's output goes: the journal's stream, else a pipe whose other end comes along.
+    fn log_for(
+        &self,
+        unit: UnitId,
+        exec: &ExecContext,
+        program: &str,
+    ) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        if let Some(journal) = &self.journal {
+            return Ok((journal.stream_for(self.sup.name(unit), exec, program)?, None));
+        }
+        let (output, child_output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&output, true)?;
+        Ok((child_output, Some(output)))
     }
 
     /// Variables that the supervisor sets, systemd.exec(5), "Environment Variables Set or Propagated".

@@ -13,6 +13,7 @@ mod console;
 mod execute;
 mod health;
 mod inputs;
+mod journal;
 mod load;
 pub mod logs;
 mod notify;
@@ -78,11 +79,19 @@ fn supervise() -> std::io::Result<PowerAction> {
     }
     let quiet = facts.command_line.split_whitespace().any(|word| word == "quiet");
     let now = shell::now();
+    let journal = journal::JournalPorts::open(Path::new("/"))
+        .map_err(|error| info.warnings.push(format!("no journal, logging to {}: {error}", logs::LOG_FILE)))
+        .ok();
+    let log: Box<dyn logs::LogSink> = match journal {
+        Some(_) => Box::new(journal::JournalSink::new(Path::new("/"))),
+        None => Box::new(FileSink::new(Path::new(logs::LOG_FILE))),
+    };
     let mut shell = Shell::new(Setup {
         root: PathBuf::from("/"),
         loader: loader(&info),
         facts: facts.clone(),
-        log: Box::new(FileSink::new(Path::new(logs::LOG_FILE))),
+        log,
+        journal,
         console: Console::open(quiet),
         with_cgroups: true,
         notify_path: PathBuf::from(notify::NOTIFY_SOCKET),
@@ -225,6 +234,7 @@ fn supervise_unprivileged(units: &Path, run: &Path, start: &str) -> std::io::Res
         loader: Loader::of_folder(units, System::default()),
         facts: Facts::default(),
         log: Box::new(FileSink::new(&run.join("log/ferrite.log"))),
+        journal: None,
         console: Console::standard_error(),
         with_cgroups: false,
         notify_path: run.join("notify"),

@@ -13,6 +13,7 @@ use super::cgroup::Cgroups;
 use super::conditions::Facts;
 use super::console::Console;
 use super::health::{Due, Health};
+use super::journal::JournalPorts;
 use super::load::Loader;
 use super::logs::{LineBuffer, LogSink, Record};
 use super::notify::NotifySocket;
@@ -46,6 +47,8 @@ pub(super) enum Source {
     Adopted(ProcessId, #[expect(dead_code, reason = "open for as long as it is polled")] OwnedFd),
     /// The kernel's ACPI events.
     PowerButton,
+    /// Streams that the journal hands over.
+    Journal,
 }
 
 /// A process of a unit.
@@ -78,6 +81,8 @@ pub struct Setup {
     pub facts: Facts,
     /// Where the log goes.
     pub log: Box<dyn LogSink>,
+    /// The journal's sockets; without them output is read by PID 1 itself.
+    pub journal: Option<JournalPorts>,
     /// Where people look.
     pub console: Console,
     /// Units have cgroups.
@@ -100,6 +105,7 @@ pub struct Shell {
     pub(super) root: PathBuf,
     pub(super) notify_path: PathBuf,
     pub(super) log: Box<dyn LogSink>,
+    pub(super) journal: Option<JournalPorts>,
     pub(super) console: Console,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) health: Health,
@@ -155,6 +161,7 @@ impl Shell {
             notify: NotifySocket::open(&setup.notify_path)?,
             notify_path: setup.notify_path,
             log: setup.log,
+            journal: setup.journal,
             console: setup.console,
             cgroups: None,
             health: setup.health,
@@ -193,6 +200,7 @@ impl Shell {
         ];
         fixed.extend(self.cgroups.as_ref().map(|cgroups| (Source::Cgroups, cgroups.events().as_fd())));
         fixed.extend(self.button.as_ref().map(|button| (Source::PowerButton, button.descriptor())));
+        fixed.extend(self.journal.as_ref().map(|journal| (Source::Journal, journal.descriptor().as_fd())));
         for (source, descriptor) in fixed {
             self.last_key = self.last_key.wrapping_add(1);
             let data = epoll::EventData::new_u64(self.last_key);
