@@ -22,6 +22,7 @@ pub mod control;
 pub mod early;
 pub mod getty;
 pub mod journal;
+pub mod journalctl;
 pub mod net;
 pub mod pid1;
 pub mod power;
@@ -43,6 +44,7 @@ pub fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "systemctl" => systemctl::run(&arguments),
         "poweroff" | "reboot" | "halt" | "shutdown" => systemctl::run_power(name, &arguments),
         "getty" => getty::run(&arguments),
+        "journalctl" => journalctl::run(&arguments),
         "systemd-journald" => journal::start::run(),
         _ => run_init(&arguments),
     }
@@ -58,6 +60,7 @@ fn run_init(arguments: &[String]) -> ExitCode {
         "getty" => getty::run(rest),
         "systemctl" => systemctl::run(rest),
         "journald" => journal::start::run(),
+        "journalctl" => journalctl::run(rest),
         "network" => net::run(rest),
         "coldplug" => boot::coldplug::run(rest),
         "mark-good" => boot::mark_good(),

@@ -20,6 +20,7 @@ pub mod kmsg;
 pub mod limit;
 pub mod native;
 pub mod ports;
+pub mod query;
 pub mod reader;
 pub mod sockets;
 pub mod start;
@@ -27,3 +28,5 @@ pub mod store;
 pub mod stream;
 pub mod syslog;
 pub mod varlink;
+
+pub use self::query::tail;

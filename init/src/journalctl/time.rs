@@ -152,7 +152,8 @@ fn parse_clock(text: &str) -> Option<(u32, u32, u32, u64)> {
         }
         Some(_) => return None,
     };
-    (parts.next().is_none() && hour < 24 && minute < 60 && second < 60).then_some((hour, minute, second, micros))
+    (parts.next().is_none() && hour < 24 && minute < 60 && second < 60)
+        .then_some((hour, minute, second, micros))
 }
 
 /// A moment in microseconds since 1970 on the calendar.
