@@ -193,8 +193,7 @@ fn a_stream_goes_on_in_the_next_journal() {
 #[test]
 fn a_flood_is_cut_and_counted() {
     let bench = Bench::new();
-    let config = Config { rate_burst: 10, rate_interval: 1, ..Config::default() };
-    let config = Config { rate_interval: 3_600_000_000, ..config };
+    let config = Config { rate_burst: 10, rate_interval: 3_600_000_000, ..Config::default() };
     let mut journal = bench.journal(config, Vec::new());
     let mut stream = File::from(client::open_stream(&bench.socket("stdout"), &header("")).unwrap());
     for _ in 0..500 {
@@ -224,7 +223,7 @@ fn journalctl_rotates_syncs_and_vacuums() {
         assert!(answer.is_ok() || !rustix::process::getuid().is_root(), "{answer:?}");
     }
     let count = || fs::read_dir(bench.folder()).unwrap().count();
-    let (text, _) = bench.journalctl(&["-o", "cat", "-t", "x", "+", "_TRANSPORT=journal"]);
+    let (text, _) = bench.journalctl(&["-o", "cat", "_TRANSPORT=journal"]);
     assert_eq!(text, "round 0\nround 1\nround 2\n");
     let (text, _) = bench.journalctl(&["-r", "-n", "2", "-o", "cat"]);
     assert_eq!(text, "round 2\nround 1\n");

@@ -264,6 +264,8 @@ impl Journald {
     fn read_stream(&mut self, key: u64) {
         let Some(Source::Stream(connection)) = self.sources.get_mut(&key) else { return };
         if !connection.read(&mut self.buffer, &mut self.intake, self.keeper.as_ref()) {
+            // PID 1 has a copy, which would keep it in epoll. It cannot fail for a socket that is in there.
+            let _in_there = epoll::delete(&self.epoll, connection.socket());
             connection.close(&mut self.intake, self.keeper.as_ref());
             self.sources.remove(&key);
         }
