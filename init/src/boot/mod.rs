@@ -9,6 +9,7 @@ pub mod identity;
 pub mod mark_good;
 pub mod marks;
 pub mod sysctl;
+pub mod sysusers;
 pub mod tmpfiles;
 pub mod users;
 
@@ -72,6 +73,8 @@ pub fn setup() -> BootInfo {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let specifiers =
         tmpfiles::parse::Specifiers { machine_id: machine_id.clone(), hostname: hostname.clone(), kernel };
+    // Before the folders that belong to them.
+    warnings.extend(sysusers::run(Path::new("/"), &specifiers));
     warnings.extend(tmpfiles::run(Path::new("/"), &specifiers));
     if let Ok(early) = std::fs::read_to_string(WARNINGS) {
         warnings.splice(0..0, early.lines().map(str::to_owned));

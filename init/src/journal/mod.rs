@@ -6,6 +6,7 @@
 //!
 //! Formats: `docs/formats/journal.md`.
 
+pub mod cat;
 pub mod client;
 pub mod config;
 mod connection;
