@@ -45,6 +45,7 @@ pub fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "poweroff" | "reboot" | "halt" | "shutdown" => systemctl::run_power(name, &arguments),
         "getty" => getty::run(&arguments),
         "journalctl" => journalctl::run(&arguments),
+        "modprobe" => boot::modprobe::run(&arguments),
         "systemd-cat" => journal::cat::run(&arguments),
         "systemd-journald" => journal::start::run(),
         _ => run_init(&arguments),

@@ -14,7 +14,7 @@ const INIT: &str = "usr/lib/ferrite/init";
 /// Where units of the image live.
 const UNITS: &str = "usr/lib/systemd/system";
 /// Programs that are links to it.
-const LINKS: [&str; 10] = [
+const LINKS: [&str; 11] = [
     "usr/bin/systemctl",
     "usr/bin/journalctl",
     "usr/bin/systemd-cat",
@@ -25,6 +25,7 @@ const LINKS: [&str; 10] = [
     "usr/sbin/shutdown",
     "usr/lib/systemd/systemd",
     "usr/lib/systemd/systemd-journald",
+    "usr/lib/ferrite/modprobe",
 ];
 
 /// Writes os-release, the host name and the issue; they are the recipe's, whatever base-files says. (`/etc/hosts` is init's: it follows

@@ -8,6 +8,7 @@ pub mod glob;
 pub mod identity;
 pub mod mark_good;
 pub mod marks;
+pub mod modprobe;
 pub mod sysctl;
 pub mod sysusers;
 pub mod tmpfiles;
@@ -62,6 +63,11 @@ pub fn setup() -> BootInfo {
     };
     note("/dev links", link_dev());
     note("random seed", entropy::refresh());
+    note(
+        "clock",
+        clock::apply_saved_floor(Path::new("/"), line.image.as_ref().map(|image| image.build_time)),
+    );
+    note("module helper", modprobe::register());
     warnings.extend(mount_all());
     warnings.extend(sysctl::apply());
     let host = fwcfg::collect();

@@ -129,7 +129,7 @@ pub fn read_passed(file: &OwnedFd) -> io::Result<Vec<u8>> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return problem("it is no regular file");
     }
-    if i64::try_from(rustix::fs::fstatfs(file)?.f_type) != Ok(TMPFS) {
+    if rustix::fs::fstatfs(file)?.f_type != TMPFS {
         return problem("it is not in memory");
     }
     let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);

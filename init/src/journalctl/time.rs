@@ -108,10 +108,10 @@ fn take_zone(text: &str) -> (&str, Zone) {
 fn take_weekday(text: &str) -> (Option<u32>, &str) {
     let Some((word, rest)) = text.split_once(' ') else { return (None, text) };
     let word = word.trim_end_matches(',');
-    let is = |day: &&str| {
+    let is = |day: &str| {
         day.eq_ignore_ascii_case(word) || day.get(..3).is_some_and(|short| short.eq_ignore_ascii_case(word))
     };
-    match DAYS.iter().position(|day| is(&day)) {
+    match DAYS.iter().position(|day| is(day)) {
         Some(day) => (u32::try_from(day).ok(), rest.trim_start()),
         None => (None, text),
     }

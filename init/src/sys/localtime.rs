@@ -28,7 +28,6 @@ pub struct Calendar {
 
 /// A moment (seconds since 1970) on the local calendar, or on that of UTC.
 pub fn calendar(seconds: i64, utc: bool) -> Calendar {
-    let seconds = libc::time_t::from(seconds);
     let mut parts = MaybeUninit::<libc::tm>::zeroed();
     // SAFETY: both take a live time_t and a live tm, which they fill. An all-zero tm is valid too, when they fail.
     let parts = unsafe {
@@ -54,7 +53,7 @@ pub fn calendar(seconds: i64, utc: bool) -> Calendar {
         minute: number(parts.tm_min),
         second: number(parts.tm_sec),
         weekday: number(parts.tm_wday),
-        offset: i64::from(parts.tm_gmtoff),
+        offset: parts.tm_gmtoff,
         zone,
     }
 }
@@ -74,7 +73,7 @@ pub fn moment(date: &Calendar, utc: bool) -> Option<i64> {
     parts.tm_isdst = -1;
     // SAFETY: both take a live tm that they may change.
     let seconds = unsafe { if utc { libc::timegm(&raw mut parts) } else { libc::mktime(&raw mut parts) } };
-    (seconds != -1).then_some(i64::from(seconds))
+    (seconds != -1).then_some(seconds)
 }
 
 #[cfg(test)]
