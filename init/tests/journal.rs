@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics is a test that fails")]
 
 use std::fs::{self, File};
-use std::io::{Seek, Write};
+use std::io::{BufRead, BufReader, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -254,4 +254,34 @@ fn cursors_boots_and_errors_are_as_in_journalctl() {
     assert_eq!(bench.journalctl(&["--badopt"]).1, Some(1));
     let empty = tempfile::tempdir().unwrap();
     assert_eq!(journalctl(empty.path(), &[]), ("-- No entries --\n".to_owned(), Some(0)));
+}
+
+#[test]
+fn follow_shows_what_comes_across_a_rotation() {
+    let bench = Bench::new();
+    let mut journal = bench.journal(Config::default(), Vec::new());
+    let send = |text: &str| bench.send("socket", &native::message([("MESSAGE", text.as_bytes())]));
+    send("before");
+    settle(&mut journal);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_init"))
+        .args(["journalctl", "-D", bench.folder().to_str().unwrap(), "-f", "-o", "cat"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    // Each line is waited for before the next is sent; it comes when the child has seen the change.
+    assert_eq!(lines.next().unwrap(), "before");
+    for round in 0..3 {
+        send(&format!("round {round}"));
+        settle(&mut journal);
+        assert_eq!(lines.next().unwrap(), format!("round {round}"));
+        // The next entry goes to a file of its own.
+        drop(journal);
+        let newest = fs::read_dir(bench.folder()).unwrap().count() + 1;
+        let name = format!("system-{newest:08}-{}.export", MACHINE.boot);
+        File::create(bench.folder().join(name)).unwrap();
+        journal = bench.journal(Config::default(), Vec::new());
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

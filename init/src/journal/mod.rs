@@ -2,7 +2,7 @@
 //!
 //! `native`, `syslog`, `stream` and `kmsg` read what senders say, `intake` adds what is known about them, `keeper` is the
 //! writer and `store` the files behind it ([`store::Store`] is all that the rest knows of them); `daemon` is the loop
-//! around these and `ports` what PID 1 hands it. `export` is the format, `reader` and `query` find entries again.
+//! around these and `ports` what PID 1 hands it. `export` is the format, `reader`, `query` and `filter` find entries again.
 //!
 //! Formats: `docs/formats/journal.md`.
 
@@ -14,6 +14,7 @@ pub mod context;
 pub mod daemon;
 pub mod entry;
 pub mod export;
+pub mod filter;
 pub mod folder;
 pub mod intake;
 pub mod keeper;

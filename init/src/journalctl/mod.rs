@@ -6,6 +6,7 @@ mod options;
 mod output;
 mod show;
 mod time;
+mod values;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use image_config::unit::value;
 
 use super::output::Format;
-use super::time;
-use crate::journal::entry::{Id, Priority, facility};
+use super::values::{boot_choice, cursor, facilities, full_name, is_count, levels, point};
+use crate::journal::entry::Id;
 use crate::journal::export::Cursor;
-use crate::journal::query::Filter;
+use crate::journal::filter::Filter;
 
 /// Which boot is meant: an id, and how many after it; without an id 0 is this boot, -1 the one before it, 1 the oldest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -410,143 +410,5 @@ struct Seen {
     pager_end: bool,
 }
 
-fn is_count(text: &str) -> bool {
-    let digits = text.strip_prefix('+').unwrap_or(text);
-    text == "all" || !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `-1`, an id, or an id and an offset; nothing is this boot.
-fn boot_choice(text: &str) -> Option<BootChoice> {
-    if text.is_empty() || text == "all" {
-        return Some(BootChoice { id: None, offset: 0 });
-    }
-    if let Ok(offset) = text.parse() {
-        return Some(BootChoice { id: None, offset });
-    }
-    let (id, offset) = text.split_at_checked(32)?;
-    let offset = if offset.is_empty() { 0 } else { offset.parse().ok()? };
-    Some(BootChoice { id: Some(Id::parse(id)?), offset })
-}
-
-/// `3`, `err` (and everything louder), `warning..err`.
-fn levels(text: &str) -> Result<u8, String> {
-    let level = |word: &str| Priority::parse(word).ok_or_else(|| format!("Unknown log level {word}"));
-    let (from, to) = match text.split_once("..") {
-        Some((from, to)) => (level(from)?, level(to)?),
-        None => (0, level(text)?),
-    };
-    let (from, to) = (from.min(to), from.max(to));
-    Ok((from..=to).fold(0, |bits, level| bits | 1 << level))
-}
-
-fn facilities(text: &str) -> Result<u32, String> {
-    text.split(',').try_fold(0, |bits, word| {
-        facility(word.trim())
-            .map(|number| bits | 1 << number)
-            .ok_or_else(|| format!("Bad --facility= argument \"{word}\"."))
-    })
-}
-
-fn point(text: &str, now: u64) -> Result<u64, String> {
-    time::parse(text, now).ok_or_else(|| format!("Failed to parse timestamp: {text}"))
-}
-
-fn cursor(text: &str) -> Result<Cursor, String> {
-    Cursor::parse(text.trim()).ok_or_else(|| format!("Failed to parse cursor: {text}"))
-}
-
-/// A name without a suffix is a service.
-fn full_name(name: &str) -> String {
-    let has_suffix = name.rsplit_once('.').is_some_and(|(_, suffix)| {
-        [
-            "service",
-            "target",
-            "socket",
-            "timer",
-            "path",
-            "mount",
-            "slice",
-            "device",
-            "swap",
-            "scope",
-            "automount",
-        ]
-        .contains(&suffix)
-    });
-    if has_suffix || name.ends_with('*') { name.to_owned() } else { format!("{name}.service") }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Options, String> {
-        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Options::parse(&words, 1_795_661_769_000_000)
-    }
-
-    #[test]
-    fn options_have_long_short_and_bundled_forms() {
-        let options =
-            parse("-fu ssh --unit=etcd* -n5 -perr -o json --no-pager MESSAGE_ID=x + _PID=1").unwrap();
-        assert_eq!(options.filter.units, ["ssh.service", "etcd*"]);
-        assert_eq!(
-            (options.follow, options.lines, options.filter.levels),
-            (true, Some(Some(5)), Some(0b1111))
-        );
-        assert_eq!((options.format, options.filter.groups.len()), (Format::Json, 2));
-        let options = parse("-n -u a").unwrap();
-        assert_eq!((options.lines, options.filter.units.len()), (Some(Some(10)), 1));
-        assert_eq!(parse("-n all").unwrap().lines, Some(None));
-        assert_eq!(parse("-f").unwrap().lines, Some(Some(10)));
-        assert_eq!(parse("-f --since -1h").unwrap().lines, None);
-        assert_eq!(parse("-p warning..debug").unwrap().filter.levels, Some(0b1111_0000));
-    }
-
-    #[test]
-    fn boots_are_chosen_by_number_or_id() {
-        let id = Id(0xabc);
-        let choice = |id, offset| Some(BootChoice { id, offset });
-        let cases = [
-            ("-b".to_owned(), choice(None, 0)),
-            ("-b -1".to_owned(), choice(None, -1)),
-            ("-b-1".to_owned(), choice(None, -1)),
-            ("--boot=2".to_owned(), choice(None, 2)),
-            (format!("-b {id}"), choice(Some(id), 0)),
-            (format!("-b {id}-1"), choice(Some(id), -1)),
-            ("-b -u a".to_owned(), choice(None, 0)),
-            ("-k".to_owned(), choice(None, 0)),
-            ("-b all".to_owned(), None),
-            ("-b -n 5".to_owned(), choice(None, 0)),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(parse(&line).unwrap().boot, expected, "{line}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_understood_is_named() {
-        let cases = [
-            ("--badopt", "unrecognized option '--badopt'"),
-            ("-o nope", "Unknown output format 'nope'."),
-            ("-p nope", "Unknown log level nope"),
-            ("-S nope", "Failed to parse timestamp: nope"),
-            ("nope", "Failed to add match 'nope': Invalid argument"),
-            ("-u", "option '-u' needs a value"),
-            ("-fr", "Please specify either --reverse or --follow, not both."),
-            ("--boot=x", "Failed to parse boot descriptor 'x'"),
-            ("-S today -U yesterday", "--since= must be before --until=."),
-        ];
-        for (line, message) in cases {
-            assert_eq!(parse(line).map(|_| ()), Err(message.to_owned()), "{line}");
-        }
-        assert!(parse("-g (").unwrap_err().starts_with("Bad pattern"));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn no_words_make_it_panic(words in proptest::collection::vec("-{0,2}[a-zA-Z=+0-9.-]{0,8}", 0..6)) {
-            let _either = Options::parse(&words, 1_795_661_769_000_000);
-        }
-    }
-}
+mod tests;

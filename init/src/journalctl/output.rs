@@ -152,7 +152,8 @@ impl Style {
             Format::ShortFull | Format::WithUnit => time::full(micros, self.utc, false),
             Format::ShortUnix => format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000),
             Format::ShortMonotonic => {
-                let since = record.cursor.stamp.monotonic;
+                let source = number(record, "_SOURCE_MONOTONIC_TIMESTAMP");
+                let since = source.unwrap_or(record.cursor.stamp.monotonic);
                 format!("[{:5}.{:06}]", since / 1_000_000, since % 1_000_000)
             }
             _ => time::short(micros, self.utc),
@@ -235,8 +236,11 @@ pub fn special_fields(record: &Record) -> [(&'static str, String); 5] {
 
 /// When the sender says that it happened, else when it came in.
 fn source_time(record: &Record) -> u64 {
-    let source = record.get("_SOURCE_REALTIME_TIMESTAMP").and_then(|value| std::str::from_utf8(value).ok());
-    source.and_then(|text| text.parse().ok()).unwrap_or(record.cursor.stamp.realtime)
+    number(record, "_SOURCE_REALTIME_TIMESTAMP").unwrap_or(record.cursor.stamp.realtime)
+}
+
+fn number(record: &Record, field: &str) -> Option<u64> {
+    std::str::from_utf8(record.get(field)?).ok()?.parse().ok()
 }
 
 /// Red for errors, yellow for warnings, bold for what is notable, grey for chatter.

@@ -12,13 +12,18 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::logs::{LogSink, Record};
-use crate::journal::ports::{self, Ports};
+use crate::journal::ports::{self, Inherited, Ports};
 use crate::journal::stream::Header;
 use crate::journal::{client, native, sockets};
 use crate::supervisor::{Level, Monotonic};
 
 /// The journal's unit, which gets the sockets.
 pub const UNIT: &str = "systemd-journald.service";
+/// Variable that names the descriptors to the next program of PID 1 (`daemon-reexec`), as [`ports::VARIABLE`] does to the
+/// journal.
+const KEPT: &str = "FERRITE_JOURNAL_KEPT";
+/// Name there of PID 1's own end of the pair.
+const STORE: &str = "store";
 /// Datagrams that may wait for the journal before it runs; the kernel's own limit is 10.
 const QUEUE_LENGTH: (&str, &str) = ("/proc/sys/net/unix/max_dgram_qlen", "512");
 /// Streams that are kept at most.
@@ -40,11 +45,15 @@ pub struct JournalPorts {
 }
 
 impl JournalPorts {
-    /// Makes the sockets below `root`, and `/dev/log`.
+    /// Makes the sockets below `root`, and `/dev/log`; takes over those of PID 1's program before this one, if there was
+    /// one.
     ///
     /// # Errors
     /// The kernel's; output then goes where it can.
     pub fn open(root: &Path) -> io::Result<JournalPorts> {
+        if let Ok(kept) = std::env::var(KEPT) {
+            return JournalPorts::resume(root, &kept);
+        }
         if root == Path::new("/") {
             // It counts for sockets that are made afterwards. Without it the first messages may be lost.
             let _fewer = fs::write(QUEUE_LENGTH.0, QUEUE_LENGTH.1);
@@ -62,6 +71,17 @@ impl JournalPorts {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (store, lent) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
         Ok(JournalPorts { folder, ports, store, lent, streams: BTreeMap::new() })
+    }
+
+    /// Goes on with the sockets and streams that a [`JournalPorts::hand_over`] has described.
+    fn resume(root: &Path, kept: &str) -> io::Result<JournalPorts> {
+        let folder = root.join(ports::FOLDER.trim_start_matches('/'));
+        let Inherited { ports, streams, keeper } = Inherited::take(Some(kept), &folder)?;
+        let mut streams: BTreeMap<String, OwnedFd> = streams.into_iter().collect();
+        let pair = streams.remove(STORE).zip(keeper);
+        let (store, lent) =
+            pair.ok_or_else(|| io::Error::other("the pair to the journal was not handed over"))?;
+        Ok(JournalPorts { folder, ports, store, lent, streams })
     }
 
     /// What the journal sends, to be polled.
@@ -84,16 +104,27 @@ impl JournalPorts {
         }
     }
 
-    /// Leaves everything open for the next process that is started, for as long as the lease lives.
+    /// Leaves everything open for the journal, if it is the next process that is started while the lease lives.
     pub fn lend(&self) -> Lease<'_> {
+        self.lease(ports::VARIABLE, None)
+    }
+
+    /// Leaves everything open for the next program of PID 1, which is started while the lease lives.
+    #[allow(dead_code, reason = "daemon-reexec is its caller")]
+    pub fn hand_over(&self) -> Lease<'_> {
+        self.lease(KEPT, Some((STORE, self.store.as_fd())))
+    }
+
+    fn lease<'a>(&'a self, variable: &'static str, own: Option<(&'a str, BorrowedFd<'a>)>) -> Lease<'a> {
         let mut descriptors: Vec<(&str, BorrowedFd<'_>)> = self.ports.named().to_vec();
         descriptors.push(("keeper", self.lent.as_fd()));
+        descriptors.extend(own);
         descriptors.extend(self.streams.iter().map(|(name, stream)| (name.as_str(), stream.as_fd())));
         for (_, descriptor) in &descriptors {
             // It cannot fail for an open descriptor; else that one is made anew.
             let _closed = fcntl_setfd(descriptor, FdFlags::empty());
         }
-        Lease { descriptors }
+        Lease { variable, descriptors }
     }
 
     /// A stream for a process of a unit; where none is to be had, the kernel's log, else nothing.
@@ -142,6 +173,7 @@ pub fn stream_variable(stream: &OwnedFd) -> Option<String> {
 /// Descriptors that the next process inherits.
 #[derive(Debug)]
 pub struct Lease<'a> {
+    variable: &'static str,
     descriptors: Vec<(&'a str, BorrowedFd<'a>)>,
 }
 
@@ -149,7 +181,7 @@ impl Lease<'_> {
     /// The variable that tells the process about them.
     pub fn variable(&self) -> (&'static str, String) {
         let numbers = self.descriptors.iter().map(|(name, descriptor)| (*name, descriptor.as_raw_fd()));
-        (ports::VARIABLE, ports::describe(numbers))
+        (self.variable, ports::describe(numbers))
     }
 }
 
@@ -286,6 +318,19 @@ mod tests {
             assert!(rustix::io::fcntl_getfd(descriptor).unwrap().is_empty());
         }
         drop(lease);
+        // The same descriptors under new numbers, as another program would find them.
+        let copies: Vec<(String, OwnedFd)> = {
+            let lease = journal.hand_over();
+            let copy = |(name, descriptor): &(&str, BorrowedFd<'_>)| {
+                ((*name).to_owned(), descriptor.try_clone_to_owned().unwrap())
+            };
+            lease.descriptors.iter().map(copy).collect()
+        };
+        let text = ports::describe(copies.iter().map(|(name, copy)| (name.as_str(), copy.as_raw_fd())));
+        copies.into_iter().for_each(|(_, copy)| std::mem::forget(copy));
+        let next = JournalPorts::resume(root.path(), &text).unwrap();
+        assert_eq!(next.streams.keys().collect::<Vec<_>>(), ["stream a"]);
+        drop(next);
         assert_eq!(rustix::io::fcntl_getfd(&journal.store).unwrap(), FdFlags::CLOEXEC);
         sockets::send(&journal.lent, b"stream a", &[]).unwrap();
         journal.read();
