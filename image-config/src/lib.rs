@@ -16,6 +16,7 @@
     )
 )]
 
+mod civil;
 pub mod diagnostic;
 pub mod lock;
 pub mod recipe;

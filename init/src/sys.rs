@@ -1,12 +1,14 @@
 //! The system calls that rustix has no safe form of. Every `unsafe` block of this crate is in this module.
 
 pub mod blk;
+pub mod bpf;
 pub mod child;
 pub mod dm;
 pub mod localtime;
 pub mod loopback;
 pub mod packet;
 pub mod random;
+pub mod setup;
 pub mod signals;
 pub mod spawn;
 pub mod terminal;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use crate::civil::{DAY, civil_from_days, days_from_civil};
 use crate::recipe::NameError;
 
-const DAY: u64 = 86_400;
 /// 9999-12-31T23:59:59Z: four digits for the year.
 const LATEST: u64 = 253_402_300_799;
 
@@ -39,6 +39,7 @@ impl ReleaseDate {
                 return None;
             }
             let seconds = days_from_civil(year, month, day) * DAY + hour * 3600 + minute * 60 + second;
+            let seconds = u64::try_from(seconds).ok()?;
             // A 31st of April has come out as the 1st of May.
             Self::from_unix(seconds).filter(|date| date.civil() == (year, month, day))
         };
@@ -50,40 +51,28 @@ impl ReleaseDate {
     /// The name of this moment, or of one so many days later, in the snapshot archive: `20260912T075541Z`.
     #[must_use]
     pub fn snapshot_name(self, days_later: u64) -> String {
-        let later = Self(self.0.saturating_add(days_later.saturating_mul(DAY)).min(LATEST));
+        let later = Self(self.0.saturating_add(days_later.saturating_mul(DAY.unsigned_abs())).min(LATEST));
         let ((year, month, day), (hour, minute, second)) = (later.civil(), later.clock());
         format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
     }
 
     /// Year, month and day.
-    fn civil(self) -> (u64, u64, u64) {
-        // Howard Hinnant's civil_from_days, for days since 1970-01-01 that are not negative: years from March, so that the
-        // leap day is the last of its year. 719468 days lie between 0000-03-01 and 1970-01-01.
-        let days = self.0 / DAY + 719_468;
-        let (era, day_of_era) = (days / 146_097, days % 146_097);
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        let year = era * 400 + year_of_era + u64::from(month <= 2);
-        (year, month, day)
+    fn civil(self) -> (i64, i64, i64) {
+        civil_from_days(self.seconds() / DAY)
     }
 
-    fn clock(self) -> (u64, u64, u64) {
-        let seconds = self.0 % DAY;
+    fn clock(self) -> (i64, i64, i64) {
+        let seconds = self.seconds() % DAY;
         (seconds / 3600, seconds / 60 % 60, seconds % 60)
     }
-}
 
-/// The reverse of [`ReleaseDate::civil`], for 1970 and later.
-fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1 - 719_468
+    fn seconds(self) -> i64 {
+        i64::try_from(self.0.min(LATEST)).unwrap_or_default()
+    }
 }
 
 /// Three numbers of fixed width.
-fn numbers(text: &str, separator: char, widths: [usize; 3]) -> Option<[u64; 3]> {
+fn numbers(text: &str, separator: char, widths: [usize; 3]) -> Option<[i64; 3]> {
     let mut parts = text.split(separator);
     let mut next = |width: usize| {
         let part = parts.next()?;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::condition::Condition;
 use super::name::UnitName;
 use super::value::TimeSpan;
 
@@ -34,6 +35,18 @@ pub struct Common {
     pub on_failure: Vec<UnitName>,
     /// `OnSuccess=`.
     pub on_success: Vec<UnitName>,
+    /// `OnFailureJobMode=` (and the older `OnFailureIsolate=`).
+    pub on_failure_job_mode: JobMode,
+    /// `OnSuccessJobMode=`.
+    pub on_success_job_mode: JobMode,
+    /// `PropagatesReloadTo=`: reloaded along.
+    pub propagates_reload_to: Vec<UnitName>,
+    /// `ReloadPropagatedFrom=`: reloaded along with these.
+    pub reload_propagated_from: Vec<UnitName>,
+    /// `PropagatesStopTo=`: stopped along.
+    pub propagates_stop_to: Vec<UnitName>,
+    /// `StopPropagatedFrom=`: stopped along with these.
+    pub stop_propagated_from: Vec<UnitName>,
     /// `RequiresMountsFor=`: absolute paths.
     pub requires_mounts_for: Vec<String>,
     /// `WantsMountsFor=`: absolute paths.
@@ -62,6 +75,26 @@ pub struct Common {
     pub success_action: StartLimitAction,
     /// `JobTimeoutSec=`: longest that a job of this unit may wait and run.
     pub job_timeout: TimeSpan,
+    /// `JobRunningTimeoutSec=`: longest that a job of this unit may run; `None` when not written.
+    pub job_running_timeout: Option<TimeSpan>,
+    /// `JobTimeoutAction=`: what happens when a job takes too long.
+    pub job_timeout_action: StartLimitAction,
+    /// `JobTimeoutRebootArgument=`: passed on to the kernel when that action is a reboot.
+    pub job_timeout_reboot_argument: Option<String>,
+    /// `RebootArgument=`: passed on to the kernel when one of the other actions is a reboot.
+    pub reboot_argument: Option<String>,
+    /// `FailureActionExitStatus=`: what the service manager ends with when the action is its end.
+    pub failure_action_exit_status: Option<u8>,
+    /// `SuccessActionExitStatus=`.
+    pub success_action_exit_status: Option<u8>,
+    /// `CollectMode=`: which states a unit that nobody needs is forgotten in.
+    pub collect_mode: CollectMode,
+    /// `JoinsNamespaceOf=`: units whose private `/tmp` and network this one shares.
+    pub joins_namespace_of: Vec<UnitName>,
+    /// `SurviveFinalKillSignal=`: processes outlive the last signals of a shutdown.
+    pub survive_final_kill_signal: bool,
+    /// `SourcePath=`: the file that this one was generated from.
+    pub source_path: Option<String>,
     /// `Condition...=`, in order. See [`Common::conditions_hold`].
     pub conditions: Vec<Condition>,
     /// `Assert...=`, in order; evaluated as conditions, but not holding is a failure.
@@ -84,6 +117,12 @@ impl Default for Common {
             after: Vec::new(),
             on_failure: Vec::new(),
             on_success: Vec::new(),
+            on_failure_job_mode: JobMode::Replace,
+            on_success_job_mode: JobMode::Fail,
+            propagates_reload_to: Vec::new(),
+            reload_propagated_from: Vec::new(),
+            propagates_stop_to: Vec::new(),
+            stop_propagated_from: Vec::new(),
             requires_mounts_for: Vec::new(),
             wants_mounts_for: Vec::new(),
             default_dependencies: true,
@@ -98,6 +137,16 @@ impl Default for Common {
             failure_action: StartLimitAction::None,
             success_action: StartLimitAction::None,
             job_timeout: TimeSpan::Infinity,
+            job_running_timeout: None,
+            job_timeout_action: StartLimitAction::None,
+            job_timeout_reboot_argument: None,
+            reboot_argument: None,
+            failure_action_exit_status: None,
+            success_action_exit_status: None,
+            collect_mode: CollectMode::Inactive,
+            joins_namespace_of: Vec::new(),
+            survive_final_kill_signal: false,
+            source_path: None,
             conditions: Vec::new(),
             asserts: Vec::new(),
         }
@@ -120,114 +169,6 @@ impl Common {
             }
         }
         triggered.unwrap_or(true)
-    }
-}
-
-/// One `Condition...=` or `Assert...=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
-    /// What is asked.
-    pub kind: ConditionKind,
-    /// `|`: one of the triggering conditions must hold.
-    pub trigger: bool,
-    /// `!`: must not hold.
-    pub negate: bool,
-    /// The rest, specifiers expanded.
-    pub argument: String,
-}
-
-/// What a condition asks; the names are systemd's without `Condition`/`Assert`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "systemd.unit(5) describes each under its own name")]
-pub enum ConditionKind {
-    AcPower,
-    Architecture,
-    Capability,
-    ControlGroupController,
-    Cpus,
-    CpuFeature,
-    CpuPressure,
-    Credential,
-    DirectoryNotEmpty,
-    Environment,
-    FileIsExecutable,
-    FileNotEmpty,
-    Firmware,
-    FirstBoot,
-    Group,
-    Host,
-    IoPressure,
-    KernelCommandLine,
-    KernelModuleLoaded,
-    KernelVersion,
-    Memory,
-    MemoryPressure,
-    NeedsUpdate,
-    OsRelease,
-    PathExists,
-    PathExistsGlob,
-    PathIsDirectory,
-    PathIsEncrypted,
-    PathIsMountPoint,
-    PathIsReadWrite,
-    PathIsSocket,
-    PathIsSymbolicLink,
-    Security,
-    User,
-    Version,
-    Virtualization,
-}
-
-impl ConditionKind {
-    const ALL: [(&'static str, Self); 36] = [
-        ("ACPower", Self::AcPower),
-        ("Architecture", Self::Architecture),
-        ("Capability", Self::Capability),
-        ("ControlGroupController", Self::ControlGroupController),
-        ("CPUs", Self::Cpus),
-        ("CPUFeature", Self::CpuFeature),
-        ("CPUPressure", Self::CpuPressure),
-        ("Credential", Self::Credential),
-        ("DirectoryNotEmpty", Self::DirectoryNotEmpty),
-        ("Environment", Self::Environment),
-        ("FileIsExecutable", Self::FileIsExecutable),
-        ("FileNotEmpty", Self::FileNotEmpty),
-        ("Firmware", Self::Firmware),
-        ("FirstBoot", Self::FirstBoot),
-        ("Group", Self::Group),
-        ("Host", Self::Host),
-        ("IOPressure", Self::IoPressure),
-        ("KernelCommandLine", Self::KernelCommandLine),
-        ("KernelModuleLoaded", Self::KernelModuleLoaded),
-        ("KernelVersion", Self::KernelVersion),
-        ("Memory", Self::Memory),
-        ("MemoryPressure", Self::MemoryPressure),
-        ("NeedsUpdate", Self::NeedsUpdate),
-        ("OSRelease", Self::OsRelease),
-        ("PathExists", Self::PathExists),
-        ("PathExistsGlob", Self::PathExistsGlob),
-        ("PathIsDirectory", Self::PathIsDirectory),
-        ("PathIsEncrypted", Self::PathIsEncrypted),
-        ("PathIsMountPoint", Self::PathIsMountPoint),
-        ("PathIsReadWrite", Self::PathIsReadWrite),
-        ("PathIsSocket", Self::PathIsSocket),
-        ("PathIsSymbolicLink", Self::PathIsSymbolicLink),
-        ("Security", Self::Security),
-        ("User", Self::User),
-        ("Version", Self::Version),
-        ("Virtualization", Self::Virtualization),
-    ];
-
-    /// The kind with systemd's name, without `Condition` or `Assert` before it.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(text, _)| *text == name).map(|(_, kind)| *kind)
-    }
-
-    /// systemd's name, without `Condition` or `Assert` before it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).map_or("", |(text, _)| text)
     }
 }
 
@@ -261,6 +202,36 @@ pub enum StartLimitAction {
     ExitForce,
 }
 
+/// `CollectMode=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CollectMode {
+    /// When it is inactive; a failed one stays until somebody has looked.
+    #[default]
+    Inactive,
+    /// When it has failed, too.
+    InactiveOrFailed,
+}
+
+/// How a request treats the jobs that are there already: systemctl(1), `--job-mode=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum JobMode {
+    /// Refused when a job that contradicts it is there.
+    Fail,
+    /// Replaces jobs that are in the way.
+    #[default]
+    Replace,
+    /// The same, and nothing later replaces the new ones.
+    ReplaceIrreversibly,
+    /// Stops every other unit.
+    Isolate,
+    /// All other jobs are cancelled.
+    Flush,
+    /// This unit alone, at once.
+    IgnoreDependencies,
+    /// This unit alone, in order.
+    IgnoreRequirements,
+}
+
 /// Settings of the `[Install]` section.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Install {
@@ -289,6 +260,7 @@ impl Install {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unit::ConditionKind;
 
     #[test]
     fn plain_conditions_all_hold_and_one_of_the_triggering_ones() {

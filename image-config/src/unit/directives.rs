@@ -1,24 +1,19 @@
-//! Which keys are understood, and into which field each goes. A key more is a line more in one of the tables.
+//! Which keys are understood, and into which field each goes. A key more is a line more in one of the tables. The
+//! sections of socket, timer and other units have theirs beside their types.
 
-use super::common::{Common, ConditionKind, Install, StartLimitAction};
-use super::exec::{DirectoryPreserve, ExecContext, Resource};
-use super::file::{Unit, UnitFile, UnitKind, Warning};
-use super::known;
-use super::name::{UnitName, UnitType};
-use super::service::{KillContext, KillMode, NotifyAccess, Restart, Service, ServiceType};
-use super::setting::{Ignored, LimitUnit, Setting};
-use super::specifier::System;
+use super::common::{CollectMode, Common, Install, JobMode, StartLimitAction};
+use super::exec::ExecContext;
+use super::name::UnitName;
+use super::reader::{Directive, Section};
+use super::resources::ResourceControl;
+use super::service::{
+    ExitType, KillContext, KillMode, NotifyAccess, OomPolicy, Restart, RestartMode, Service, ServiceType,
+    TimeoutFailureMode,
+};
 use super::value::{self, TimeSpan, boolean};
-use crate::diagnostic::did_you_mean;
-
-/// How a value reaches `T`.
-type Assign<T> = fn(&mut T, &mut Setting<'_>) -> Result<(), Ignored>;
-
-/// A key and how its value reaches `T`.
-type Directive<T> = (&'static str, Assign<T>);
 
 /// `[Unit]`; `Condition...=` and `Assert...=` are apart.
-const COMMON: &[Directive<Common>] = &[
+pub(super) const COMMON: &[Directive<Common>] = &[
     ("Description", |unit, it| it.text(&mut unit.description)),
     ("Documentation", |unit, it| it.list(&mut unit.documentation, |_| true)),
     ("Requires", |unit, it| it.units(&mut unit.requires)),
@@ -33,6 +28,20 @@ const COMMON: &[Directive<Common>] = &[
     ("After", |unit, it| it.units(&mut unit.after)),
     ("OnFailure", |unit, it| it.units(&mut unit.on_failure)),
     ("OnSuccess", |unit, it| it.units(&mut unit.on_success)),
+    ("OnFailureJobMode", |unit, it| it.choice(&mut unit.on_failure_job_mode, JOB_MODES)),
+    ("OnFailureIsolate", |unit, it| {
+        let mut isolate = false;
+        it.plain(&mut isolate, boolean)?;
+        unit.on_failure_job_mode = if isolate { JobMode::Isolate } else { JobMode::Replace };
+        Ok(())
+    }),
+    ("OnSuccessJobMode", |unit, it| it.choice(&mut unit.on_success_job_mode, JOB_MODES)),
+    ("PropagatesReloadTo", |unit, it| it.units(&mut unit.propagates_reload_to)),
+    ("PropagateReloadTo", |unit, it| it.units(&mut unit.propagates_reload_to)),
+    ("ReloadPropagatedFrom", |unit, it| it.units(&mut unit.reload_propagated_from)),
+    ("PropagateReloadFrom", |unit, it| it.units(&mut unit.reload_propagated_from)),
+    ("PropagatesStopTo", |unit, it| it.units(&mut unit.propagates_stop_to)),
+    ("StopPropagatedFrom", |unit, it| it.units(&mut unit.stop_propagated_from)),
     ("RequiresMountsFor", |unit, it| it.list(&mut unit.requires_mounts_for, is_absolute)),
     ("WantsMountsFor", |unit, it| it.list(&mut unit.wants_mounts_for, is_absolute)),
     ("DefaultDependencies", |unit, it| it.plain(&mut unit.default_dependencies, boolean)),
@@ -47,14 +56,24 @@ const COMMON: &[Directive<Common>] = &[
     ("StartLimitAction", |unit, it| it.choice(&mut unit.start_limit_action, ACTIONS)),
     ("FailureAction", |unit, it| it.choice(&mut unit.failure_action, ACTIONS)),
     ("SuccessAction", |unit, it| it.choice(&mut unit.success_action, ACTIONS)),
+    ("JobTimeoutRebootArgument", |unit, it| it.optional_text(&mut unit.job_timeout_reboot_argument)),
+    ("RebootArgument", |unit, it| it.optional_text(&mut unit.reboot_argument)),
+    ("FailureActionExitStatus", |unit, it| it.optional(&mut unit.failure_action_exit_status, exit_status)),
+    ("SuccessActionExitStatus", |unit, it| it.optional(&mut unit.success_action_exit_status, exit_status)),
+    ("CollectMode", |unit, it| it.choice(&mut unit.collect_mode, COLLECT_MODES)),
+    ("JoinsNamespaceOf", |unit, it| it.units(&mut unit.joins_namespace_of)),
+    ("SurviveFinalKillSignal", |unit, it| it.plain(&mut unit.survive_final_kill_signal, boolean)),
+    ("SourcePath", |unit, it| it.path(&mut unit.source_path)),
     ("JobTimeoutSec", |unit, it| it.limit_span(&mut unit.job_timeout)),
+    ("JobRunningTimeoutSec", |unit, it| it.optional(&mut unit.job_running_timeout, limit_span)),
+    ("JobTimeoutAction", |unit, it| it.choice(&mut unit.job_timeout_action, ACTIONS)),
 ];
 
 /// Keys of `[Unit]` that systemd still takes in `[Service]`, where they once lived.
-const MOVED_TO_UNIT: &[&str] =
-    &["StartLimitInterval", "StartLimitBurst", "StartLimitAction", "FailureAction"];
+pub(super) const MOVED_TO_UNIT: &[&str] =
+    &["StartLimitInterval", "StartLimitBurst", "StartLimitAction", "FailureAction", "RebootArgument"];
 
-const INSTALL: &[Directive<Install>] = &[
+pub(super) const INSTALL: &[Directive<Install>] = &[
     ("WantedBy", |install, it| it.install_units(&mut install.wanted_by)),
     ("RequiredBy", |install, it| it.install_units(&mut install.required_by)),
     ("UpheldBy", |install, it| it.install_units(&mut install.upheld_by)),
@@ -81,6 +100,24 @@ const SERVICE: &[Directive<Service>] = &[
         it.optional(&mut service.written_timeout_start, limit_span)
     }),
     ("RuntimeMaxSec", |service, it| it.limit_span(&mut service.runtime_max)),
+    ("RuntimeRandomizedExtraSec", |service, it| {
+        it.plain(&mut service.runtime_randomized_extra, value::time_span)
+    }),
+    ("RestartSteps", |service, it| it.plain(&mut service.restart_steps, value::unsigned)),
+    ("RestartMaxDelaySec", |service, it| it.plain(&mut service.restart_max_delay, value::time_span)),
+    ("RestartMode", |service, it| it.choice(&mut service.restart_mode, RESTART_MODES)),
+    ("TimeoutAbortSec", |service, it| it.optional(&mut service.timeout_abort, limit_span)),
+    ("TimeoutStartFailureMode", |service, it| {
+        it.choice(&mut service.timeout_start_failure_mode, TIMEOUT_MODES)
+    }),
+    ("TimeoutStopFailureMode", |service, it| {
+        it.choice(&mut service.timeout_stop_failure_mode, TIMEOUT_MODES)
+    }),
+    ("ExitType", |service, it| {
+        it.choice(&mut service.exit_type, &[("main", ExitType::Main), ("cgroup", ExitType::Cgroup)])
+    }),
+    ("OOMPolicy", |service, it| it.choice(&mut service.oom_policy, OOM_POLICIES)),
+    ("Sockets", |service, it| it.units(&mut service.sockets)),
     ("WatchdogSec", |service, it| {
         let mut span = TimeSpan::Infinity;
         it.limit_span(&mut span)?;
@@ -105,64 +142,7 @@ const SERVICE: &[Directive<Service>] = &[
     ("PermissionsStartOnly", |service, it| it.plain(&mut service.permissions_start_only, boolean)),
 ];
 
-const EXEC: &[Directive<ExecContext>] = &[
-    ("Environment", |exec, it| it.environment(&mut exec.environment)),
-    ("EnvironmentFile", |exec, it| it.environment_file(&mut exec.environment_files)),
-    ("PassEnvironment", |exec, it| it.list(&mut exec.pass_environment, super::environment::is_variable_name)),
-    ("UnsetEnvironment", |exec, it| it.list(&mut exec.unset_environment, |_| true)),
-    ("User", |exec, it| it.account(&mut exec.user)),
-    ("Group", |exec, it| it.account(&mut exec.group)),
-    ("SupplementaryGroups", |exec, it| it.list(&mut exec.supplementary_groups, |_| true)),
-    ("WorkingDirectory", |exec, it| it.working_directory(&mut exec.working_directory)),
-    ("UMask", |exec, it| it.optional(&mut exec.umask, value::mode)),
-    ("Nice", |exec, it| it.optional(&mut exec.nice, |text| value::integer(text, -20..=19, "a nice level"))),
-    ("OOMScoreAdjust", |exec, it| {
-        it.optional(&mut exec.oom_score_adjust, |text| {
-            value::integer(text, -1000..=1000, "from -1000 to 1000")
-        })
-    }),
-    ("NoNewPrivileges", |exec, it| it.plain(&mut exec.no_new_privileges, boolean)),
-    ("IgnoreSIGPIPE", |exec, it| it.optional(&mut exec.ignore_sigpipe, boolean)),
-    ("RuntimeDirectory", |exec, it| it.directory(&mut exec.runtime_directory)),
-    ("StateDirectory", |exec, it| it.directory(&mut exec.state_directory)),
-    ("CacheDirectory", |exec, it| it.directory(&mut exec.cache_directory)),
-    ("LogsDirectory", |exec, it| it.directory(&mut exec.logs_directory)),
-    ("ConfigurationDirectory", |exec, it| it.directory(&mut exec.configuration_directory)),
-    ("RuntimeDirectoryMode", |exec, it| it.optional(&mut exec.runtime_directory.mode, value::mode)),
-    ("StateDirectoryMode", |exec, it| it.optional(&mut exec.state_directory.mode, value::mode)),
-    ("CacheDirectoryMode", |exec, it| it.optional(&mut exec.cache_directory.mode, value::mode)),
-    ("LogsDirectoryMode", |exec, it| it.optional(&mut exec.logs_directory.mode, value::mode)),
-    ("ConfigurationDirectoryMode", |exec, it| {
-        it.optional(&mut exec.configuration_directory.mode, value::mode)
-    }),
-    ("RuntimeDirectoryPreserve", |exec, it| it.plain(&mut exec.runtime_directory_preserve, preserve)),
-    ("LimitCPU", |exec, it| it.limit(&mut exec.limits, Resource::Cpu, LimitUnit::Seconds)),
-    ("LimitFSIZE", |exec, it| it.limit(&mut exec.limits, Resource::Fsize, LimitUnit::Bytes)),
-    ("LimitDATA", |exec, it| it.limit(&mut exec.limits, Resource::Data, LimitUnit::Bytes)),
-    ("LimitSTACK", |exec, it| it.limit(&mut exec.limits, Resource::Stack, LimitUnit::Bytes)),
-    ("LimitCORE", |exec, it| it.limit(&mut exec.limits, Resource::Core, LimitUnit::Bytes)),
-    ("LimitRSS", |exec, it| it.limit(&mut exec.limits, Resource::Rss, LimitUnit::Bytes)),
-    ("LimitNOFILE", |exec, it| it.limit(&mut exec.limits, Resource::Nofile, LimitUnit::Count)),
-    ("LimitAS", |exec, it| it.limit(&mut exec.limits, Resource::As, LimitUnit::Bytes)),
-    ("LimitNPROC", |exec, it| it.limit(&mut exec.limits, Resource::Nproc, LimitUnit::Count)),
-    ("LimitMEMLOCK", |exec, it| it.limit(&mut exec.limits, Resource::Memlock, LimitUnit::Bytes)),
-    ("LimitLOCKS", |exec, it| it.limit(&mut exec.limits, Resource::Locks, LimitUnit::Count)),
-    ("LimitSIGPENDING", |exec, it| it.limit(&mut exec.limits, Resource::Sigpending, LimitUnit::Count)),
-    ("LimitMSGQUEUE", |exec, it| it.limit(&mut exec.limits, Resource::Msgqueue, LimitUnit::Bytes)),
-    ("LimitNICE", |exec, it| it.limit(&mut exec.limits, Resource::Nice, LimitUnit::Nice)),
-    ("LimitRTPRIO", |exec, it| it.limit(&mut exec.limits, Resource::Rtprio, LimitUnit::Count)),
-    ("LimitRTTIME", |exec, it| it.limit(&mut exec.limits, Resource::Rttime, LimitUnit::Microseconds)),
-    ("StandardInput", |exec, it| it.input(&mut exec.standard_input)),
-    ("StandardOutput", |exec, it| it.output(&mut exec.standard_output, "stdout")),
-    ("StandardError", |exec, it| it.output(&mut exec.standard_error, "stderr")),
-    ("TTYPath", |exec, it| it.path(&mut exec.tty_path)),
-    ("TTYReset", |exec, it| it.plain(&mut exec.tty_reset, boolean)),
-    ("TTYVHangup", |exec, it| it.plain(&mut exec.tty_vhangup, boolean)),
-    ("TTYVTDisallocate", |exec, it| it.plain(&mut exec.tty_vt_disallocate, boolean)),
-    ("SyslogIdentifier", |exec, it| it.optional_text(&mut exec.syslog_identifier)),
-];
-
-const KILL: &[Directive<KillContext>] = &[
+pub(super) const KILL: &[Directive<KillContext>] = &[
     ("KillMode", |kill, it| it.choice(&mut kill.mode, KILL_MODES)),
     ("KillSignal", |kill, it| it.signal(&mut kill.signal)),
     ("RestartKillSignal", |kill, it| {
@@ -174,6 +154,7 @@ const KILL: &[Directive<KillContext>] = &[
     ("FinalKillSignal", |kill, it| it.signal(&mut kill.final_signal)),
     ("SendSIGKILL", |kill, it| it.plain(&mut kill.send_sigkill, boolean)),
     ("SendSIGHUP", |kill, it| it.plain(&mut kill.send_sighup, boolean)),
+    ("WatchdogSignal", |kill, it| it.signal(&mut kill.watchdog_signal)),
     ("ReloadSignal", |kill, it| it.signal(&mut kill.reload_signal)),
 ];
 
@@ -198,6 +179,28 @@ const RESTARTS: &[(&str, Restart)] = &[
     ("always", Restart::Always),
 ];
 
+const RESTART_MODES: &[(&str, RestartMode)] =
+    &[("normal", RestartMode::Normal), ("direct", RestartMode::Direct), ("debug", RestartMode::Debug)];
+
+const TIMEOUT_MODES: &[(&str, TimeoutFailureMode)] = &[
+    ("terminate", TimeoutFailureMode::Terminate),
+    ("abort", TimeoutFailureMode::Abort),
+    ("kill", TimeoutFailureMode::Kill),
+];
+
+const OOM_POLICIES: &[(&str, OomPolicy)] =
+    &[("continue", OomPolicy::Continue), ("stop", OomPolicy::Stop), ("kill", OomPolicy::Kill)];
+
+const JOB_MODES: &[(&str, JobMode)] = &[
+    ("fail", JobMode::Fail),
+    ("replace", JobMode::Replace),
+    ("replace-irreversibly", JobMode::ReplaceIrreversibly),
+    ("isolate", JobMode::Isolate),
+    ("flush", JobMode::Flush),
+    ("ignore-dependencies", JobMode::IgnoreDependencies),
+    ("ignore-requirements", JobMode::IgnoreRequirements),
+];
+
 const NOTIFY_ACCESS: &[(&str, NotifyAccess)] = &[
     ("none", NotifyAccess::None),
     ("main", NotifyAccess::Main),
@@ -211,6 +214,9 @@ const KILL_MODES: &[(&str, KillMode)] = &[
     ("process", KillMode::Process),
     ("none", KillMode::None),
 ];
+
+const COLLECT_MODES: &[(&str, CollectMode)] =
+    &[("inactive", CollectMode::Inactive), ("inactive-or-failed", CollectMode::InactiveOrFailed)];
 
 const ACTIONS: &[(&str, StartLimitAction)] = &[
     ("none", StartLimitAction::None),
@@ -227,11 +233,8 @@ const ACTIONS: &[(&str, StartLimitAction)] = &[
     ("exit-force", StartLimitAction::ExitForce),
 ];
 
-fn preserve(text: &str) -> Result<DirectoryPreserve, value::ValueError> {
-    match text {
-        "restart" => Ok(DirectoryPreserve::Restart),
-        text => boolean(text).map(|yes| if yes { DirectoryPreserve::Yes } else { DirectoryPreserve::No }),
-    }
+fn exit_status(text: &str) -> Result<u8, value::ValueError> {
+    text.parse().or_else(|_| value::refuse(text, "an exit status from 0 to 255"))
 }
 
 fn limit_span(text: &str) -> Result<TimeSpan, value::ValueError> {
@@ -242,153 +245,22 @@ fn is_absolute(text: &str) -> bool {
     value::absolute_path(text).is_ok()
 }
 
-/// Reads all assignments of a unit into their fields.
-pub(super) fn apply(file: &UnitFile, system: &System) -> (Unit, Vec<Warning>) {
-    let mut reader = Reader {
-        name: file.name(),
-        common: Common::default(),
-        install: Install::default(),
-        service: (file.name().kind() == UnitType::Service).then(Box::<Service>::default),
-    };
-    let fragment = file.paths().first().map_or("", String::as_str);
-    let mut warnings = Vec::new();
-    let mut told: Vec<(usize, &str)> = Vec::new();
-    for assignment in file.assignments() {
-        let place = (file.paths().get(assignment.file).map_or("", String::as_str), assignment.line);
-        if !reader.has_section(&assignment.section) {
-            let section = assignment.section.as_str();
-            // One warning a section, not one a line; sections of other programs are their own business.
-            if !section.starts_with("X-") && !told.contains(&(assignment.file, section)) {
-                told.push((assignment.file, section));
-                let message = format!("unknown section [{section}]");
-                warnings.push(Warning { path: place.0.to_owned(), line: place.1, message });
-            }
-            continue;
-        }
-        let mut setting = Setting {
-            key: &assignment.key,
-            value: &assignment.value,
-            unit: file.name(),
-            fragment,
-            system,
-            place,
-            warnings: &mut warnings,
-        };
-        if let Err(message) = reader.assign(&assignment.section, &mut setting) {
-            setting.warn(message);
-        }
-    }
-    let kind = match (file.name().kind(), reader.service) {
-        (_, Some(service)) => UnitKind::Service(service),
-        (UnitType::Target, None) => UnitKind::Target,
-        (other, None) => UnitKind::Other(other),
-    };
-    if let UnitKind::Service(service) = &kind
-        && let Some(problem) = service.problem()
-    {
-        warnings.push(Warning { path: fragment.to_owned(), line: 0, message: problem.to_owned() });
-    }
-    let paths = file.paths().to_vec();
-    let unit =
-        Unit { name: file.name().clone(), paths, common: reader.common, install: reader.install, kind };
-    (unit, warnings)
-}
+impl Section for Service {
+    const OWN: &'static [Directive<Self>] = SERVICE;
 
-struct Reader<'a> {
-    name: &'a UnitName,
-    common: Common,
-    install: Install,
-    service: Option<Box<Service>>,
-}
-
-impl Reader<'_> {
-    fn has_section(&self, section: &str) -> bool {
-        matches!(section, "Unit" | "Install") || self.own_section().is_some_and(|own| own == section)
+    fn exec(&mut self) -> Option<&mut ExecContext> {
+        Some(&mut self.exec)
     }
 
-    /// The section that this type of unit has to itself.
-    fn own_section(&self) -> Option<&'static str> {
-        match self.name.kind() {
-            UnitType::Service => Some("Service"),
-            UnitType::Socket => Some("Socket"),
-            UnitType::Timer => Some("Timer"),
-            UnitType::Path => Some("Path"),
-            UnitType::Mount => Some("Mount"),
-            UnitType::Automount => Some("Automount"),
-            UnitType::Swap => Some("Swap"),
-            UnitType::Slice => Some("Slice"),
-            UnitType::Scope => Some("Scope"),
-            UnitType::Target | UnitType::Device => None,
-        }
+    fn kill(&mut self) -> Option<&mut KillContext> {
+        Some(&mut self.kill)
     }
 
-    fn assign(&mut self, section: &str, setting: &mut Setting<'_>) -> Result<(), Ignored> {
-        let key = setting.key;
-        if key.starts_with("X-") {
-            return Ok(());
-        }
-        match (section, &mut self.service) {
-            ("Unit", _) => {
-                if let Some(kind) = key.strip_prefix("Condition").and_then(ConditionKind::from_name) {
-                    return setting.condition(&mut self.common.conditions, kind);
-                }
-                if let Some(kind) = key.strip_prefix("Assert").and_then(ConditionKind::from_name) {
-                    return setting.condition(&mut self.common.asserts, kind);
-                }
-                find(COMMON, key).map_or_else(
-                    || Err(unknown(section, key, names(COMMON).collect(), known::UNIT)),
-                    |assign| assign(&mut self.common, setting),
-                )
-            }
-            ("Install", _) => find(INSTALL, key).map_or_else(
-                || Err(unknown(section, key, names(INSTALL).collect(), &[])),
-                |assign| assign(&mut self.install, setting),
-            ),
-            ("Service", Some(service)) => {
-                if MOVED_TO_UNIT.contains(&key)
-                    && let Some(assign) = find(COMMON, key)
-                {
-                    return assign(&mut self.common, setting);
-                }
-                if let Some(assign) = find(SERVICE, key) {
-                    return assign(service, setting);
-                }
-                if let Some(assign) = find(EXEC, key) {
-                    return assign(&mut service.exec, setting);
-                }
-                if let Some(assign) = find(KILL, key) {
-                    return assign(&mut service.kill, setting);
-                }
-                let understood = names(SERVICE).chain(names(EXEC)).chain(names(KILL)).collect();
-                Err(unknown(section, key, understood, known::SERVICE))
-            }
-            // The own section of a type that is not understood yet: whoever loads the unit says so once.
-            _ => Ok(()),
-        }
+    fn resources(&mut self) -> Option<&mut ResourceControl> {
+        Some(&mut self.resources)
     }
-}
 
-fn find<T>(table: &[Directive<T>], key: &str) -> Option<Assign<T>> {
-    table.iter().find(|(name, _)| *name == key).map(|(_, assign)| *assign)
-}
-
-fn names<T>(table: &'static [Directive<T>]) -> impl Iterator<Item = &'static str> {
-    table.iter().map(|(name, _)| *name)
-}
-
-/// The message about a key that is in no table: systemd's but not ours, or nobody's.
-fn unknown(section: &str, key: &str, understood: Vec<&'static str>, known: &[&'static str]) -> Ignored {
-    if known.contains(&key) {
-        return format!("`{key}=` is not supported and has no effect");
+    fn problem(&self, _own: &UnitName) -> Option<&'static str> {
+        Service::problem(self)
     }
-    match did_you_mean(key, understood.into_iter().chain(known.iter().copied())) {
-        Some(near) => format!("unknown key `{key}=` in [{section}]: did you mean `{near}=`?"),
-        None => format!("unknown key `{key}=` in [{section}]"),
-    }
-}
-
-/// Every key that is understood, for tests that try them all.
-#[cfg(test)]
-pub(super) fn understood() -> impl Iterator<Item = &'static str> {
-    names(COMMON).chain(names(INSTALL)).chain(names(SERVICE)).chain(names(EXEC)).chain(names(KILL))
 }

@@ -1,4 +1,6 @@
-//! How a process is run: the settings of systemd.exec(5) that are understood.
+//! How a process is run: the settings of systemd.exec(5) that are understood, but for those of [`super::sandbox`].
+
+use super::sandbox::Sandbox;
 
 /// Environment, identity, folders, limits and standard streams of a unit's processes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -59,6 +61,49 @@ pub struct ExecContext {
     pub tty_vt_disallocate: bool,
     /// `SyslogIdentifier=`; `None` is the program's name.
     pub syslog_identifier: Option<String>,
+    /// `SyslogLevel=`, 0 (emergency) to 7 (debug); `None` is 6.
+    pub syslog_level: Option<u8>,
+    /// `SyslogFacility=`, 0 to 23; `None` is 3 (daemon).
+    pub syslog_facility: Option<u8>,
+    /// `SyslogLevelPrefix=`; `None` is yes.
+    pub syslog_level_prefix: Option<bool>,
+    /// `StandardInputText=` and `StandardInputData=`.
+    pub input_data: Vec<u8>,
+    /// `SetLoginEnvironment=`; `None` is yes when there is a user.
+    pub set_login_environment: Option<bool>,
+    /// `ExecSearchPath=`; empty is [`super::value::SEARCH_PATH`].
+    pub search_path: Vec<String>,
+    /// `PAMName=`. There is no PAM in PID 1: what it stands for is the session's environment alone.
+    pub pam_name: Option<String>,
+    /// `LoadCredential=`: identifier, and the absolute path or name in the credential stores.
+    pub load_credentials: Vec<(String, String)>,
+    /// `SetCredential=`: identifier and content.
+    pub set_credentials: Vec<(String, Vec<u8>)>,
+    /// `CPUSchedulingPolicy=`, `CPUSchedulingPriority=`, `IOSchedulingClass=` and so on.
+    pub scheduling: Scheduling,
+    /// `Personality=`, as personality(2) takes it.
+    pub personality: Option<u32>,
+    /// What the processes may see and do.
+    pub sandbox: Sandbox,
+}
+
+/// How the kernel shares its time out to a process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Scheduling {
+    /// `CPUSchedulingPolicy=`, as sched_setscheduler(2) counts them.
+    pub policy: Option<u32>,
+    /// `CPUSchedulingPriority=`, 1 to 99.
+    pub priority: Option<i32>,
+    /// `CPUSchedulingResetOnFork=`.
+    pub reset_on_fork: bool,
+    /// `IOSchedulingClass=`, as ioprio_set(2) counts them.
+    pub io_class: Option<u8>,
+    /// `IOSchedulingPriority=`, 0 to 7.
+    pub io_priority: Option<u8>,
+    /// `CPUAffinity=`: numbers of CPUs, in order; empty is any.
+    pub cpu_affinity: Vec<u32>,
+    /// `TimerSlackNSec=`, in nanoseconds.
+    pub timer_slack: Option<u64>,
 }
 
 /// One `EnvironmentFile=`.
@@ -95,6 +140,8 @@ pub enum WorkingDirectory {
 pub struct ServiceDirectory {
     /// Relative paths without `..`.
     pub paths: Vec<String>,
+    /// Of the paths that were written as `path:link`, the path and the link to be made to it.
+    pub links: Vec<(String, String)>,
     /// `...DirectoryMode=`; `None` is 0o755.
     pub mode: Option<u32>,
 }
@@ -163,6 +210,8 @@ pub enum Input {
     Fd(String),
     /// A file.
     File(String),
+    /// What [`ExecContext::input_data`] holds.
+    Data,
 }
 
 /// `StandardOutput=` and `StandardError=`.

@@ -3,11 +3,18 @@
 use std::fmt;
 
 use super::common::{Common, Install};
-use super::directives;
+use super::mount::Mount;
 use super::name::{UnitName, UnitType};
+use super::path::PathUnit;
+use super::reader;
+use super::resources::ResourceControl;
 use super::service::Service;
+use super::slice::Slice;
+use super::socket::Socket;
 use super::specifier::System;
+use super::swap::Swap;
 use super::syntax::{self, Content};
+use super::timer::Timer;
 
 /// Something in a unit file that is not as it should be. Never fatal: what it is about is ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,7 +138,7 @@ impl UnitFile {
     /// The typed view, specifiers expanded.
     #[must_use]
     pub fn typed(&self, system: &System) -> (Unit, Vec<Warning>) {
-        directives::apply(self, system)
+        reader::apply(self, system)
     }
 }
 
@@ -155,9 +162,23 @@ pub struct Unit {
 pub enum UnitKind {
     /// A service.
     Service(Box<Service>),
+    /// A socket.
+    Socket(Box<Socket>),
+    /// A timer.
+    Timer(Box<Timer>),
+    /// A path unit.
+    Path(Box<PathUnit>),
+    /// A mount.
+    Mount(Box<Mount>),
+    /// A swap.
+    Swap(Box<Swap>),
+    /// A slice.
+    Slice(Box<Slice>),
     /// A target: nothing but `[Unit]` and `[Install]`.
     Target,
-    /// A type whose own section is not understood yet; `[Unit]` and `[Install]` are.
+    /// A device, which the kernel makes: nothing but `[Unit]` and `[Install]`.
+    Device,
+    /// A type that is not supported (automount), or that files only add to (scope).
     Other(UnitType),
 }
 
@@ -176,8 +197,27 @@ impl Unit {
     pub fn service(&self) -> Option<&Service> {
         match &self.kind {
             UnitKind::Service(service) => Some(service),
-            UnitKind::Target | UnitKind::Other(_) => None,
+            _ => None,
         }
+    }
+
+    /// What the unit's processes, or everything in a slice, may use up.
+    #[must_use]
+    pub fn resources(&self) -> Option<&ResourceControl> {
+        match &self.kind {
+            UnitKind::Service(it) => Some(&it.resources),
+            UnitKind::Socket(it) => Some(&it.resources),
+            UnitKind::Mount(it) => Some(&it.resources),
+            UnitKind::Swap(it) => Some(&it.resources),
+            UnitKind::Slice(it) => Some(&it.resources),
+            _ => None,
+        }
+    }
+
+    /// What makes the unit unfit to be loaded, if anything does: systemd's `..._verify`.
+    #[must_use]
+    pub fn problem(&self) -> Option<&'static str> {
+        reader::problem(self)
     }
 
     /// `Description=`, or the name when there is none.

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use super::environment::{self, Lookup};
 use super::exec::ExecContext;
+use super::name::UnitName;
+use super::resources::ResourceControl;
 use super::signal::Signal;
-use super::value::TimeSpan;
-
-/// `DefaultTimeoutStartSec=` and `DefaultTimeoutStopSec=` of systemd.
-const DEFAULT_TIMEOUT: TimeSpan = TimeSpan::Finite(Duration::from_secs(90));
+use super::value::{DEFAULT_TIMEOUT, TimeSpan};
 
 /// Settings of the `[Service]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +39,26 @@ pub struct Service {
     pub timeout_stop: TimeSpan,
     /// `RuntimeMaxSec=`.
     pub runtime_max: TimeSpan,
+    /// `RuntimeRandomizedExtraSec=`: upper bound of what chance adds to `runtime_max`.
+    pub runtime_randomized_extra: TimeSpan,
+    /// `RestartSteps=`: restarts over which the delay grows to `restart_max_delay`; 0 is none.
+    pub restart_steps: u32,
+    /// `RestartMaxDelaySec=`.
+    pub restart_max_delay: TimeSpan,
+    /// `RestartMode=`.
+    pub restart_mode: RestartMode,
+    /// `TimeoutAbortSec=`; `None`: as `timeout_stop`.
+    pub timeout_abort: Option<TimeSpan>,
+    /// `TimeoutStartFailureMode=`.
+    pub timeout_start_failure_mode: TimeoutFailureMode,
+    /// `TimeoutStopFailureMode=`.
+    pub timeout_stop_failure_mode: TimeoutFailureMode,
+    /// `ExitType=`: what counts as the service's end.
+    pub exit_type: ExitType,
+    /// `OOMPolicy=`.
+    pub oom_policy: OomPolicy,
+    /// `Sockets=`: socket units whose descriptors the service gets besides that of its own name.
+    pub sockets: Vec<UnitName>,
     /// `WatchdogSec=`; `None` is off, and so is a written 0 or infinity.
     pub watchdog: Option<Duration>,
     /// `RemainAfterExit=`.
@@ -60,6 +79,8 @@ pub struct Service {
     pub permissions_start_only: bool,
     /// How processes run.
     pub exec: ExecContext,
+    /// What processes may use up.
+    pub resources: ResourceControl,
     /// How processes are ended.
     pub kill: KillContext,
 }
@@ -80,6 +101,16 @@ impl Default for Service {
             written_timeout_start: None,
             timeout_stop: DEFAULT_TIMEOUT,
             runtime_max: TimeSpan::Infinity,
+            runtime_randomized_extra: TimeSpan::Finite(Duration::ZERO),
+            restart_steps: 0,
+            restart_max_delay: TimeSpan::Infinity,
+            restart_mode: RestartMode::default(),
+            timeout_abort: None,
+            timeout_start_failure_mode: TimeoutFailureMode::default(),
+            timeout_stop_failure_mode: TimeoutFailureMode::default(),
+            exit_type: ExitType::default(),
+            oom_policy: OomPolicy::default(),
+            sockets: Vec::new(),
             watchdog: None,
             remain_after_exit: false,
             guess_main_pid: None,
@@ -90,6 +121,7 @@ impl Default for Service {
             restart_force_exit_status: ExitStatusSet::default(),
             permissions_start_only: false,
             exec: ExecContext::default(),
+            resources: ResourceControl::default(),
             kill: KillContext::default(),
         }
     }
@@ -193,6 +225,52 @@ pub enum Restart {
     Always,
 }
 
+/// `RestartMode=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartMode {
+    /// The unit is failed or inactive for a moment, which others see.
+    #[default]
+    Normal,
+    /// It goes straight to its next start.
+    Direct,
+    /// As `Normal`, with more logging.
+    Debug,
+}
+
+/// `TimeoutStartFailureMode=` and `TimeoutStopFailureMode=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeoutFailureMode {
+    /// `KillSignal=` first, `FinalKillSignal=` later.
+    #[default]
+    Terminate,
+    /// `WatchdogSignal=` first.
+    Abort,
+    /// `FinalKillSignal=` at once.
+    Kill,
+}
+
+/// `ExitType=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExitType {
+    /// The end of the main process.
+    #[default]
+    Main,
+    /// The end of the last process of the control group.
+    Cgroup,
+}
+
+/// `OOMPolicy=`: what follows when the kernel kills a process of the unit for want of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OomPolicy {
+    /// Nothing.
+    Continue,
+    /// The service is stopped in order.
+    #[default]
+    Stop,
+    /// All of its processes are killed.
+    Kill,
+}
+
 /// `NotifyAccess=`: whose notifications count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotifyAccess {
@@ -221,6 +299,8 @@ pub struct KillContext {
     pub send_sigkill: bool,
     /// `SendSIGHUP=`: SIGHUP after the first signal, for shells.
     pub send_sighup: bool,
+    /// `WatchdogSignal=`; SIGABRT unless written.
+    pub watchdog_signal: Signal,
     /// `ReloadSignal=` of `notify-reload`.
     pub reload_signal: Signal,
 }
@@ -234,6 +314,7 @@ impl Default for KillContext {
             final_signal: Signal::KILL,
             send_sigkill: true,
             send_sighup: false,
+            watchdog_signal: Signal::ABRT,
             reload_signal: Signal::HUP,
         }
     }

@@ -1,21 +1,21 @@
 //! One assignment on its way into a typed field: every way in which values are read.
 
-use super::common::{Condition, ConditionKind};
+use std::time::Duration;
+
+use super::condition::{Condition, ConditionKind};
 use super::environment::is_variable_name;
 use super::exec::{
     EnvironmentFile, Input, Output, Resource, ResourceLimit, ServiceDirectory, WorkingDirectory,
 };
 use super::exit_code::exit_code;
 use super::file::Warning;
-use super::name::UnitName;
+use super::name::{UnitName, UnitType};
+use super::reader::Ignored;
 use super::service::{ExecCommand, ExitStatusSet};
 use super::signal::Signal;
 use super::specifier::{System, expand_specifiers};
-use super::syntax::{Escapes, Words, split_words};
+use super::syntax::{Escapes, Words};
 use super::value::{self, TimeSpan, ValueError};
-
-/// Why an assignment is ignored; becomes the message of a warning.
-pub(super) type Ignored = String;
 
 /// An assignment and what is needed to read it.
 pub(super) struct Setting<'a> {
@@ -47,11 +47,11 @@ impl Setting<'_> {
         self.warnings.push(Warning { path: path.to_owned(), line, message });
     }
 
-    fn expand(&self, text: &str) -> Result<String, Ignored> {
+    pub fn expand(&self, text: &str) -> Result<String, Ignored> {
         expand_specifiers(text, self.unit, self.fragment, self.system).map_err(|error| self.ignored(&error))
     }
 
-    fn ignored(&self, problem: &dyn std::fmt::Display) -> Ignored {
+    pub fn ignored(&self, problem: &dyn std::fmt::Display) -> Ignored {
         format!("`{}=` is ignored: {problem}", self.key)
     }
 
@@ -127,10 +127,76 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// The value's words, specifiers expanded after the quotes are off.
-    fn words(&self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
-        let words = split_words(self.value, escapes).map_err(|error| self.ignored(&error))?;
-        words.iter().map(|word| self.expand(word)).collect()
+    /// A list of absolute paths; empty resets it.
+    pub fn paths(&mut self, slot: &mut Vec<String>) -> Result<(), Ignored> {
+        let mut words = Vec::new();
+        self.list(&mut words, |word| value::absolute_path(word).is_ok())?;
+        if self.value.is_empty() {
+            slot.clear();
+        }
+        slot.extend(words.iter().filter_map(|word| value::absolute_path(word).ok()));
+        Ok(())
+    }
+
+    /// A span that ends; empty, zero and infinity are nothing.
+    pub fn duration(&self, slot: &mut Option<Duration>) -> Result<(), Ignored> {
+        let mut span = None;
+        self.optional(&mut span, value::time_span)?;
+        *slot = span.and_then(TimeSpan::finite).filter(|span| !span.is_zero());
+        Ok(())
+    }
+
+    /// One unit; empty is nothing.
+    pub fn unit_name(&self, slot: &mut Option<UnitName>) -> Result<(), Ignored> {
+        let text = self.expand(self.value)?;
+        *slot = match text.as_str() {
+            "" => None,
+            text => Some(UnitName::parse(text).map_err(|error| self.ignored(&error))?),
+        };
+        Ok(())
+    }
+
+    /// `Unit=` of a timer or path: a unit that can be started, of another type; empty is nothing.
+    pub fn triggered_unit(&self, slot: &mut Option<UnitName>) -> Result<(), Ignored> {
+        let mut unit = None;
+        self.unit_name(&mut unit)?;
+        if let Some(unit) = &unit {
+            if unit.kind() == self.unit.kind() {
+                return Err(self.ignored(&format!("`{unit}` is of the same type")));
+            }
+            if matches!(unit.kind(), UnitType::Device | UnitType::Scope) || unit.is_template() {
+                return Err(self.ignored(&format!("`{unit}` cannot be started")));
+            }
+        }
+        *slot = unit;
+        Ok(())
+    }
+
+    /// The value's words, as [`Setting::words_of`] reads them.
+    pub fn words(&mut self, escapes: Escapes) -> Result<Vec<String>, Ignored> {
+        self.words_of(self.value, escapes)
+    }
+
+    /// The words of a part of the value, specifiers expanded after the quotes are off. Words from the first broken one on
+    /// are left out.
+    pub fn words_of(&mut self, text: &str, escapes: Escapes) -> Result<Vec<String>, Ignored> {
+        let mut words = Vec::new();
+        for word in Words::new(text, escapes) {
+            match word.map_err(|error| self.ignored(&error)).and_then(|word| self.expand(&word)) {
+                Ok(word) => words.push(word),
+                Err(problem) if words.is_empty() => return Err(problem),
+                Err(_) => {
+                    let message = format!(
+                        "`{}=` counts up to `{}` only: what follows cannot be read",
+                        self.key,
+                        words.join(" ")
+                    );
+                    self.warn(message);
+                    break;
+                }
+            }
+        }
+        Ok(words)
     }
 
     /// A list of words; empty resets it.
@@ -191,8 +257,12 @@ impl Setting<'_> {
             return Ok(());
         }
         let (trigger, rest) = strip(self.value, '|');
-        let (negate, rest) = strip(rest, '!');
-        slot.push(Condition { kind, trigger, negate, argument: self.expand(rest.trim_start())? });
+        let (negate, rest) = strip(rest.trim_start(), '!');
+        let mut argument = self.expand(rest.trim_start())?;
+        if kind.takes_path() {
+            argument = value::absolute_path(&argument).map_err(|error| self.ignored(&error))?;
+        }
+        slot.push(Condition { kind, trigger, negate, argument });
         Ok(())
     }
 
@@ -240,17 +310,18 @@ impl Setting<'_> {
     pub fn directory(&mut self, slot: &mut ServiceDirectory) -> Result<(), Ignored> {
         if self.value.is_empty() {
             slot.paths.clear();
+            slot.links.clear();
         }
-        for word in self.words(Escapes::Decode)? {
-            let path = word.split(':').next().unwrap_or_default().trim_end_matches('/');
-            let relative = !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-            if !relative {
+        for word in self.words(Escapes::Strip)? {
+            // path[:link[:flags]]; the one flag that systemd has is `ro`.
+            let mut parts = word.splitn(3, ':');
+            let path = parts.next().unwrap_or_default().trim_end_matches('/');
+            let link = parts.next().filter(|link| !link.is_empty()).map(|link| link.trim_end_matches('/'));
+            if ![Some(path), link].into_iter().flatten().all(is_relative) {
                 self.warn(format!("`{word}` in `{}=` is left out: it is no relative path", self.key));
                 continue;
             }
-            if word.contains(':') {
-                self.warn(format!("`{}=`: what follows the colon in `{word}` is not supported", self.key));
-            }
+            slot.links.extend(link.map(|link| (path.to_owned(), link.to_owned())));
             slot.paths.push(path.to_owned());
         }
         Ok(())
@@ -291,6 +362,7 @@ impl Setting<'_> {
                 "tty-fail" => Input::TtyFail,
                 "socket" => Input::Socket,
                 "fd" => Input::Fd("stdin".to_owned()),
+                "data" => Input::Data,
                 other => return Err(self.ignored(&format!("`{other}` is not supported as an input"))),
             },
         };
@@ -332,7 +404,7 @@ impl Setting<'_> {
         if self.value.is_empty() {
             *slot = ExitStatusSet::default();
         }
-        for word in self.words(Escapes::Decode)? {
+        for word in self.words(Escapes::Strip)? {
             if let Some(code) = word.parse::<u8>().ok().or_else(|| exit_code(&word)) {
                 slot.codes.insert(code);
             } else if let Some(signal) = Signal::parse(&word) {
@@ -345,7 +417,7 @@ impl Setting<'_> {
     }
 
     /// `Exec...=`: one command, or several with `;` between them; empty resets.
-    pub fn commands(&self, slot: &mut Vec<ExecCommand>) -> Result<(), Ignored> {
+    pub fn commands(&mut self, slot: &mut Vec<ExecCommand>) -> Result<(), Ignored> {
         if self.value.is_empty() {
             slot.clear();
             return Ok(());
@@ -361,13 +433,26 @@ impl Setting<'_> {
         Ok(())
     }
 
-    fn command(&self, words: &mut Words<'_>) -> Result<ExecCommand, Ignored> {
-        let mut next = |what: &str| match words.next() {
-            Some(Ok(word)) => Ok(word),
-            Some(Err(error)) => Err(self.ignored(&error)),
-            None => Err(self.ignored(&format!("{what} is missing"))),
+    /// The next word of a command line. One with an unknown escape keeps its backslashes, as with systemd.
+    fn command_word(&mut self, words: &mut Words<'_>) -> Result<Option<String>, Ignored> {
+        let mut retry = words.clone();
+        let error = match words.next().transpose() {
+            Ok(word) => return Ok(word),
+            Err(error) => error,
         };
-        let first = next("the program")?;
+        match retry.next_undecoded() {
+            Some(Ok(word)) => {
+                self.warn(format!("`{}=`: {error}; `{word}` is taken as it stands", self.key));
+                *words = retry;
+                Ok(Some(word))
+            }
+            _ => Err(self.ignored(&error)),
+        }
+    }
+
+    fn command(&mut self, words: &mut Words<'_>) -> Result<ExecCommand, Ignored> {
+        let missing = |key: &str, what: &str| format!("`{key}=` is ignored: {what} is missing");
+        let first = self.command_word(words)?.ok_or_else(|| missing(self.key, "the program"))?;
         let mut command = ExecCommand::default();
         let program = self.expand(prefixes(&first, &mut command))?;
         if program.is_empty() || program.ends_with('/') {
@@ -381,7 +466,9 @@ impl Setting<'_> {
             program
         };
         if command.argv0.is_some() {
-            command.argv0 = Some(self.expand(&next("the name that `@` asks for")?)?);
+            let name = self.command_word(words)?;
+            let name = name.ok_or_else(|| missing(self.key, "the name that `@` asks for"))?;
+            command.argv0 = Some(self.expand(&name)?);
         }
         loop {
             // A lone `;` ends the command, `\;` is an argument: both only outside quotes.
@@ -392,9 +479,8 @@ impl Setting<'_> {
                 command.raw_arguments.push(";".to_owned());
                 continue;
             }
-            match words.next() {
-                Some(Ok(word)) => command.raw_arguments.push(self.expand(&word)?),
-                Some(Err(error)) => return Err(self.ignored(&error)),
+            match self.command_word(words)? {
+                Some(word) => command.raw_arguments.push(self.expand(&word)?),
                 None => return Ok(command),
             }
         }
@@ -425,11 +511,17 @@ fn prefixes<'a>(word: &'a str, command: &mut ExecCommand) -> &'a str {
     rest
 }
 
-fn strip(text: &str, prefix: char) -> (bool, &str) {
+/// Takes a prefix off, and says whether it was there.
+pub(super) fn strip(text: &str, prefix: char) -> (bool, &str) {
     match text.strip_prefix(prefix) {
         Some(rest) => (true, rest),
         None => (false, text),
     }
+}
+
+/// A path without a slash at its start and without `.` and `..`.
+fn is_relative(path: &str) -> bool {
+    !path.is_empty() && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 fn is_account(text: &str) -> bool {

@@ -35,12 +35,11 @@ pub fn lines(text: &[u8]) -> Vec<Line<'static>> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let mut out = Vec::new();
     let mut pending: Option<(u32, Vec<u8>)> = None;
-    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+    for (number, line) in (1..).zip(Physical { rest: text }) {
         let line = line.trim_ascii_start();
         if line.first().is_some_and(|byte| matches!(byte, b'#' | b';')) {
             continue;
         }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (first, mut joined) = pending.take().unwrap_or((number, Vec::new()));
         joined.extend_from_slice(line);
         if joined.len() > LONGEST_LINE {
@@ -63,6 +62,30 @@ pub fn lines(text: &[u8]) -> Vec<Line<'static>> {
     out
 }
 
+/// Lines as they stand in the file. They end, as systemd's `read_line` has it, with a line feed, a carriage return, the
+/// two together in either order, or a NUL.
+struct Physical<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Physical<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let end =
+            self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r' | 0)).unwrap_or(self.rest.len());
+        let (line, after) = self.rest.split_at(end);
+        self.rest = match after {
+            [b'\r', b'\n', rest @ ..] | [b'\n', b'\r', rest @ ..] | [_, rest @ ..] => rest,
+            [] => after,
+        };
+        Some(line)
+    }
+}
+
 /// A backslash that no other one before it takes away.
 fn ends_with_lone_backslash(line: &[u8]) -> bool {
     line.iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1
@@ -74,9 +97,6 @@ fn content(line: &[u8]) -> Option<Content<'static>> {
         return None;
     }
     let Ok(line) = std::str::from_utf8(line) else { return Some(Content::Problem("the line is not UTF-8")) };
-    if line.contains('\0') {
-        return Some(Content::Problem("the line holds a NUL character"));
-    }
     if let Some(header) = line.strip_prefix('[') {
         return Some(match header.strip_suffix(']') {
             Some(name) => Content::Section(name.to_owned()),
@@ -111,13 +131,15 @@ pub enum WordError {
 pub enum Escapes {
     /// C escapes: `\n`, `\x41`, `\101`, `\u263a`, and `\s` for a space.
     Decode,
-    /// They stay (unit names, which have escapes of their own); quotes are taken off nevertheless.
+    /// They are characters like others (unit names have escapes of their own); quotes are taken off nevertheless.
     Keep,
+    /// They go, and the character after them stays, whatever it is.
+    Strip,
 }
 
 /// Takes words off the front of a value: separated by white space, quotes removed wherever they stand.
 ///
-/// `systemd`: `extract_first_word` with `EXTRACT_UNQUOTE` and `EXTRACT_CUNESCAPE` or `EXTRACT_RETAIN_ESCAPE`.
+/// systemd's `extract_first_word` with `EXTRACT_UNQUOTE`, and `EXTRACT_CUNESCAPE`, `EXTRACT_RETAIN_ESCAPE` or neither.
 #[derive(Debug, Clone)]
 pub struct Words<'a> {
     rest: &'a str,
@@ -148,6 +170,18 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// The next word with its backslashes as they are, after the word that could not be decoded: systemd reads a word with
+    /// an unknown escape so, and warns.
+    ///
+    /// # Errors
+    /// [`WordError::OpenQuote`] when it was the quotes that were broken.
+    pub fn next_undecoded(&mut self) -> Option<Result<String, WordError>> {
+        let mut kept = Words { rest: self.rest, escapes: Escapes::Keep };
+        let word = kept.next();
+        self.rest = kept.rest;
+        word
+    }
+
     fn take_word(&mut self) -> Result<String, WordError> {
         let mut word: Vec<u8> = Vec::new();
         let mut quote = None;
@@ -160,11 +194,10 @@ impl<'a> Words<'a> {
                 break;
             };
             match (c, quote) {
-                ('\\', _) if self.escapes == Escapes::Keep => {
-                    push(&mut word, c);
+                ('\\', _) if self.escapes == Escapes::Strip => {
                     push(&mut word, rest.next().ok_or(WordError::Escape)?);
                 }
-                ('\\', _) => match unescape(&mut rest)? {
+                ('\\', _) if self.escapes == Escapes::Decode => match unescape(&mut rest)? {
                     Unescaped::Character(c) => push(&mut word, c),
                     // Bytes above 0x7f only make sense in a row that is UTF-8; the whole is checked below.
                     Unescaped::Byte(byte) => word.push(byte),
@@ -305,6 +338,15 @@ mod tests {
     }
 
     #[test]
+    fn lines_end_as_systemd_ends_them() {
+        let text = "A=1\r\nB=2\n\rC=3\rD=4\0E=5\r\n\r\nF=6\\\r\n7";
+        let found: Vec<_> = contents(text).into_iter().map(|(line, content)| (line, content)).collect();
+        let want =
+            [(1, "A", "1"), (2, "B", "2"), (3, "C", "3"), (4, "D", "4"), (5, "E", "5"), (7, "F", "6 7")];
+        assert_eq!(found, want.map(|(line, key, value)| (line, assignment(key, value))));
+    }
+
+    #[test]
     fn an_empty_line_ends_a_continuation() {
         assert_eq!(contents("A=1 \\\n\nB=2\n"), [(1, assignment("A", "1")), (3, assignment("B", "2"))]);
     }
@@ -343,10 +385,12 @@ mod tests {
             let want = want.map(|words| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
             assert_eq!(got, want, "{text:?}");
         }
-        assert_eq!(
-            split_words(r#"dev-a\x2db.device "x""#, Escapes::Keep).unwrap(),
-            [r"dev-a\x2db.device", "x"]
-        );
+        let keep = |text| split_words(text, Escapes::Keep).unwrap();
+        assert_eq!(keep(r#"dev-a\x2db.device "x""#), [r"dev-a\x2db.device", "x"]);
+        // A backslash that stays protects nothing.
+        assert_eq!(keep(r#"a\"b c" d\"#), [r"a\b c", r"d\"]);
+        assert_eq!(split_words(r#"a\ b\\ \"c"#, Escapes::Strip).unwrap(), ["a b\\", "\"c"]);
+        assert_eq!(split_words("a\\", Escapes::Strip), Err(WordError::Escape));
     }
 
     #[test]

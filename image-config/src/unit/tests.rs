@@ -1,3 +1,5 @@
+mod kinds;
+
 use std::time::Duration;
 
 use super::*;
@@ -91,7 +93,7 @@ fn the_unit_of_sshd_is_understood_in_full() {
     assert!(sshd.restart_prevent_exit_status.codes.contains(&255));
     assert_eq!(
         sshd.exec.runtime_directory,
-        ServiceDirectory { paths: vec!["sshd".into()], mode: Some(0o755) }
+        ServiceDirectory { paths: vec!["sshd".into()], mode: Some(0o755), ..ServiceDirectory::default() }
     );
 }
 
@@ -117,7 +119,7 @@ fn broken_command_lines_are_ignored_with_a_warning() {
         ("/bin/", "names no program"),
         ("@/bin/sh", "the name that `@` asks for is missing"),
         ("/bin/sh \"open", "a quote is not closed"),
-        ("/bin/sh \\q", "a backslash begins no known escape"),
+        ("/bin/sh \"a\\q", "a backslash begins no known escape"),
         ("-", "names no program"),
     ] {
         let (service, warnings) = service(&format!("ExecStartPre={value}"));
@@ -128,16 +130,66 @@ fn broken_command_lines_are_ignored_with_a_warning() {
 }
 
 #[test]
+fn a_word_with_an_unknown_escape_is_taken_as_it_stands() {
+    let (service, warnings) = service(r#"ExecStartPre=/bin/grep "a\.b" \d c\x41"#);
+    assert_eq!(service.exec_start_pre[0].raw_arguments, [r"a\.b", r"\d", "cA"]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("f:3: `ExecStartPre=`: a backslash begins no known escape"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn the_rest_of_the_unit_section_is_understood() {
+    let (unit, warnings) = typed(
+        "a.service",
+        "[Unit]\nCollectMode=inactive-or-failed\nRebootArgument=x %%\nFailureActionExitStatus=7\nSuccessActionExitStatus=256\n\
+         JoinsNamespaceOf=b.service\nSurviveFinalKillSignal=yes\nSourcePath=/etc/fstab\nJobTimeoutRebootArgument=y\n\
+         [Service]\nExecStart=/a\n",
+    );
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("an exit status from 0 to 255"), "{warnings:?}");
+    let common = &unit.common;
+    assert_eq!(common.collect_mode, CollectMode::InactiveOrFailed);
+    assert_eq!(common.reboot_argument.as_deref(), Some("x %"));
+    assert_eq!((common.failure_action_exit_status, common.success_action_exit_status), (Some(7), None));
+    assert_eq!(names(&common.joins_namespace_of), ["b.service"]);
+    assert_eq!(common.source_path.as_deref(), Some("/etc/fstab"));
+}
+
+#[test]
+fn conditions_have_marks_before_them_and_paths_are_absolute() {
+    let (unit, warnings) = typed(
+        "a.target",
+        "[Unit]\nConditionPathExists=| ! //a//b\nConditionHost=!x\nConditionPathExists=rel\nAssertFileNotEmpty=/c\n",
+    );
+    let shown: Vec<_> =
+        unit.common.conditions.iter().map(|it| (it.trigger, it.negate, it.argument.as_str())).collect();
+    assert_eq!(shown, [(true, true, "/a/b"), (false, true, "x")]);
+    assert!(warnings[0].starts_with("f:4: `ConditionPathExists=` is ignored"), "{warnings:?}");
+    assert_eq!(unit.common.asserts.len(), 1);
+}
+
+#[test]
+fn words_before_a_broken_one_count() {
+    let (got, warnings) = service("Environment=A=1 \"B=2\nEnvironment=C=3 D=%I\\q E=4");
+    assert_eq!(got.exec.environment, [("A".into(), "1".into()), ("C".into(), "3".into())]);
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("counts up to `A=1` only"), "{warnings:?}");
+}
+
+#[test]
 fn unknown_keys_and_sections_are_warnings_with_file_and_line() {
     let text = "[Unit]\nDescripton=x\nX-Mine=1\n[X-Fleet]\nConflicts=a\n[Servce]\nUser=a\nGroup=a\n[Service]\n\
-                ExecStart=/bin/a\nPrivateTmp=yes\nZebra=1\n";
+                ExecStart=/bin/a\nNFTSet=x\nZebra=1\n";
     let (unit, warnings) = typed("a.service", text);
     assert_eq!(
         warnings,
         [
             "f:2: unknown key `Descripton=` in [Unit]: did you mean `Description=`?",
             "f:7: unknown section [Servce]",
-            "f:11: `PrivateTmp=` is not supported and has no effect",
+            "f:11: `NFTSet=` is not supported and has no effect",
             "f:12: unknown key `Zebra=` in [Service]",
         ]
     );
@@ -166,7 +218,7 @@ fn dependencies_name_units_and_instances_of_templates() {
     assert!(warnings[0].contains("it is a template"), "{warnings:?}");
     let (unit, _) = typed("a.socket", "[Unit]\nAfter=dev-x\\x2dy.device\n[Socket]\nListenStream=1\n");
     assert_eq!(names(&unit.common.after), ["dev-x\\x2dy.device"]);
-    assert_eq!(unit.kind, UnitKind::Other(UnitType::Socket));
+    assert!(matches!(unit.kind, UnitKind::Socket(_)));
 }
 
 #[test]
@@ -206,6 +258,113 @@ fn streams_folders_and_status_sets_are_read() {
     assert_eq!(got.watchdog, Some(Duration::from_secs(3)));
     assert_eq!(got.notify_access(), NotifyAccess::Main);
     assert_eq!(got.exec.umask, Some(0o077));
+}
+
+#[test]
+fn the_sandbox_of_redis_is_understood_in_full() {
+    // What Debian's redis-server.service has beyond the plain settings.
+    let (got, warnings) = service(
+        "PIDFile=/run/redis/redis-server.pid\nTimeoutStopSec=0\nRuntimeDirectoryMode=2755\nUMask=007\nPrivateTmp=true\n\
+         PrivateDevices=true\nProtectHome=true\nProtectSystem=strict\nReadWritePaths=-/var/lib/redis\n\
+         ReadWritePaths=-/var/log/redis\nCapabilityBoundingSet=\nLockPersonality=true\nMemoryDenyWriteExecute=true\n\
+         NoNewPrivileges=true\nPrivateUsers=true\nProtectClock=true\nProtectControlGroups=true\nProtectHostname=true\n\
+         ProtectKernelLogs=true\nProtectKernelModules=true\nProtectKernelTunables=true\nProtectProc=invisible\n\
+         RemoveIPC=true\nRestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX\nRestrictNamespaces=true\n\
+         RestrictRealtime=true\nRestrictSUIDSGID=true\nSystemCallArchitectures=native\nSystemCallFilter=@system-service\n\
+         SystemCallFilter=~ @privileged @resources\nReadWriteDirectories=-/etc/redis\nNoExecPaths=/\n\
+         ExecPaths=/usr/bin/redis-server /usr/lib /lib",
+    );
+    assert_eq!(warnings, [""; 0]);
+    let sandbox = &got.exec.sandbox;
+    let path = |path: &str| SandboxPath { path: path.into(), optional: true, below_root: false };
+    assert_eq!(
+        sandbox.read_write_paths,
+        [path("/var/lib/redis"), path("/var/log/redis"), path("/etc/redis")]
+    );
+    assert_eq!((sandbox.bounding_set, sandbox.private_users), (Some(CapabilitySet::NONE), PrivateUsers::Own));
+    assert_eq!((sandbox.protect_proc, sandbox.allowed_namespaces), (ProtectProc::Invisible, Some(0)));
+    assert_eq!(sandbox.exec_paths.len(), 3);
+    let families = sandbox.address_families.as_ref().unwrap();
+    assert!(families.is_allow_list && families.families == [1, 2, 10].into());
+    let calls = sandbox.system_call_filter.as_ref().unwrap();
+    assert!(calls.is_allow_list && calls.calls.contains_key("openat") && !calls.calls.contains_key("setuid"));
+}
+
+#[test]
+fn the_sandbox_of_chrony_is_understood_but_for_nothing() {
+    // chrony.service and chrony-wait.service of Debian; of the latter, only the address filter has no effect.
+    let (got, warnings) = service(
+        "CapabilityBoundingSet=~CAP_AUDIT_CONTROL CAP_AUDIT_READ\nCapabilityBoundingSet=~CAP_SYS_PTRACE\n\
+         DeviceAllow=char-pps rw\nDeviceAllow=char-rtc rw\nDevicePolicy=closed\nProcSubset=pid\nMemoryDenyWriteExecute=yes\n\
+         ReadWritePaths=/run\nReadWritePaths=-/var/spool\nNoNewPrivileges=no\n\
+         SystemCallFilter=~@cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @swap\n\
+         RestrictAddressFamilies=AF_INET AF_INET6\nRestrictAddressFamilies=AF_NETLINK\n\
+         DynamicUser=yes\nUMask=0777\nIPAddressAllow=localhost\nIPAddressDeny=any",
+    );
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings.iter().all(|warning| warning.contains("`IPAddress")), "{warnings:?}");
+    let dropped = CapabilitySet(1 << 30 | 1 << 37 | 1 << 19);
+    assert_eq!(got.exec.sandbox.bounding_set, Some(CapabilitySet::ALL.without(dropped)));
+    let rule = DeviceRule { device: "char-rtc".into(), read: true, write: true, make: false };
+    assert_eq!((got.resources.device_policy, &got.resources.device_allow[1]), (DevicePolicy::Closed, &rule));
+    assert_eq!(got.exec.sandbox.address_families.unwrap().families, [2, 10, 16].into());
+    assert!(got.exec.sandbox.proc_subset_pid && got.exec.sandbox.dynamic_user);
+}
+
+#[test]
+fn paths_of_the_sandbox_keep_their_prefixes_and_targets() {
+    let (got, warnings) = service(
+        "ReadOnlyPaths=-+/a /b/%i relative\nBindPaths=/x /y:/z -/q:/r:norbind\nBindReadOnlyPaths=/y:/z:what\n\
+         TemporaryFileSystem=/var:ro,mode=0755\nRootDirectory=/srv\nSecureBits=noroot keep-caps\n\
+         StateDirectory=a:b c\nStandardInput=data\nStandardInputText=one \\x41 \"q\"\nStandardInputData=Zm9v\n\
+         CPUAffinity=0-1 3\nTimerSlackNSec=5us\nSetCredential=key:a\\nb\nLoadCredential=other",
+    );
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    let sandbox = &got.exec.sandbox;
+    let all: Vec<_> = sandbox
+        .read_only_paths
+        .iter()
+        .map(|path| (path.path.as_str(), path.optional, path.below_root))
+        .collect();
+    assert_eq!(all, [("/a", true, true), ("/b/b", false, false)]);
+    let binds: Vec<_> = sandbox
+        .bind_paths
+        .iter()
+        .map(|bind| (bind.source.as_str(), bind.target.as_str(), bind.optional, bind.recursive))
+        .collect();
+    assert_eq!(binds, [("/x", "/x", false, true), ("/y", "/z", false, true), ("/q", "/r", true, false)]);
+    assert_eq!(sandbox.temporary_file_systems, [("/var".to_owned(), "ro,mode=0755".to_owned())]);
+    assert_eq!(sandbox.secure_bits, 17);
+    assert_eq!(got.exec.state_directory.paths, ["a", "c"]);
+    assert_eq!(got.exec.state_directory.links, [("a".to_owned(), "b".to_owned())]);
+    assert_eq!(got.exec.input_data, b"one A \"q\"\nfoo");
+    assert_eq!(
+        (got.exec.scheduling.cpu_affinity, got.exec.scheduling.timer_slack),
+        (vec![0, 1, 3], Some(5000))
+    );
+    assert_eq!(got.exec.set_credentials, [("key".to_owned(), b"a\nb".to_vec())]);
+    assert_eq!(got.exec.load_credentials, [("other".to_owned(), "other".to_owned())]);
+}
+
+#[test]
+fn resource_control_is_read() {
+    let (got, warnings) = service(
+        "CPUWeight=idle\nCPUQuota=150%\nMemoryMax=1G\nMemoryHigh=50%\nTasksMax=infinity\nIOWeight=10\nSlice=a-b.slice\n\
+         Delegate=cpu memory cpuacct\nDelegateSubgroup=main\nIOReadBandwidthMax=/dev/vda 5M\nAllowedCPUs=0-2\n\
+         CPUAccounting=yes\nSlice=x.service\nTasksMax=0\nDeviceAllow=/etc/passwd r",
+    );
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    let control = &got.resources;
+    assert_eq!((control.cpu_weight, control.cpu_quota), (Some(CpuWeight::Idle), Some(1_500_000)));
+    assert_eq!(
+        (control.memory_max, control.memory_high),
+        (Some(Amount::Number(1 << 30)), Some(Amount::Share(5000)))
+    );
+    assert_eq!((control.tasks_max, control.io_weight), (Some(Amount::Infinity), Some(10)));
+    assert_eq!(control.slice.as_ref().map(UnitName::as_str), Some("a-b.slice"));
+    assert_eq!(control.delegate, Some(Delegate::Controllers(vec!["cpu".into(), "memory".into()])));
+    assert_eq!(control.io_limits, [("/dev/vda".to_owned(), IoLimit::ReadBandwidth, Some(5_000_000))]);
+    assert_eq!(control.allowed_cpus, [0, 1, 2]);
 }
 
 #[test]
@@ -249,12 +408,18 @@ proptest::proptest! {
     #[test]
     fn no_value_of_any_key_panics(value in "(\\PC|%[a-zA-Z]|\\\\|\"|;|[0-9]|:|-|@|/|\\.| ){0,30}") {
         use std::fmt::Write as _;
-        let mut text = String::from("[Service]\n");
-        for key in directives::understood() {
-            writeln!(text, "{key}={value}").unwrap();
+        let [common, install] = reader::understood_by_all();
+        for (suffix, keys) in reader::understood() {
+            let own = suffix[..1].to_uppercase() + &suffix[1..];
+            let mut text = String::from("[Unit]\nConditionHost=x\n");
+            for (section, keys) in [("Unit", &common), ("Install", &install), (own.as_str(), &keys)] {
+                writeln!(text, "[{section}]").unwrap();
+                for key in keys {
+                    writeln!(text, "{key}={value}").unwrap();
+                }
+            }
+            let name = UnitName::parse(&format!("a@b.{suffix}")).unwrap();
+            let _ = Unit::parse(&name, &[("f", text.as_bytes())], &System::default());
         }
-        let text = text.replace("[Service]", "[Service]\nConditionHost=x\n[Unit]") + &text + &text.replace("Service", "Install");
-        let name = UnitName::parse("a@b.service").unwrap();
-        let _ = Unit::parse(&name, &[("f", text.as_bytes())], &System::default());
     }
 }

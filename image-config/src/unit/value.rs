@@ -4,8 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 /// Where a program with a bare name is looked for, in this order.
-pub const SEARCH_PATH: [&str; 6] =
-    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// (systemd's default where `/bin` and `/sbin` are links into `/usr`.)
+pub const SEARCH_PATH: [&str; 4] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
+
+/// `DefaultTimeoutStartSec=` and `DefaultTimeoutStopSec=` of systemd.
+pub(super) const DEFAULT_TIMEOUT: TimeSpan = TimeSpan::Finite(Duration::from_secs(90));
 
 /// A span of time, or none that ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +81,7 @@ pub struct ValueError {
     pub expected: &'static str,
 }
 
-fn refuse<T>(value: &str, expected: &'static str) -> Result<T, ValueError> {
+pub(super) fn refuse<T>(value: &str, expected: &'static str) -> Result<T, ValueError> {
     Err(ValueError { value: value.to_owned(), expected })
 }
 
@@ -136,28 +139,57 @@ fn microseconds(text: &str, default_unit: u64) -> Result<u64, ValueError> {
     Ok(total)
 }
 
+/// A span of time in nanoseconds, which is also what numbers without unit are.
+///
+/// # Errors
+/// [`ValueError`] when it is none or does not fit 64 bits.
+pub fn nanoseconds(text: &str) -> Result<u64, ValueError> {
+    const EXPECTED: &str = "a span of time such as `50us` or nanoseconds";
+    let number =
+        text.trim().strip_suffix("nsec").or_else(|| text.trim().strip_suffix("ns")).unwrap_or(text.trim());
+    if let Ok(number) = number.trim_end().parse() {
+        return Ok(number);
+    }
+    match microseconds(text, 1).map(|us| us.checked_mul(1000)) {
+        Ok(Some(nanoseconds)) => Ok(nanoseconds),
+        _ => refuse(text, EXPECTED),
+    }
+}
+
 /// A size in bytes with base 1024: `512`, `64K`, `1.5G`.
 ///
 /// # Errors
 /// [`ValueError`] when it is none or does not fit 64 bits.
 pub fn size(text: &str) -> Result<u64, ValueError> {
+    scaled_size(text, 1024)
+}
+
+/// A size in bytes with base 1000, as bandwidths are counted: `5M` is 5,000,000.
+///
+/// # Errors
+/// [`ValueError`] when it is none or does not fit 64 bits.
+pub fn decimal_size(text: &str) -> Result<u64, ValueError> {
+    scaled_size(text, 1000)
+}
+
+fn scaled_size(text: &str, base: u64) -> Result<u64, ValueError> {
     const EXPECTED: &str = "a size such as `512`, `64K` or `1.5G`";
     let (number, after) = take(text, |c| c.is_ascii_digit());
     let Some((fraction, after)) = take_fraction(after) else { return refuse(text, EXPECTED) };
-    let shift = match after.trim_start() {
+    let power = match after.trim_start() {
         "" | "B" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        "P" => 50,
-        "E" => 60,
+        "K" => 1,
+        "M" => 2,
+        "G" => 3,
+        "T" => 4,
+        "P" => 5,
+        "E" => 6,
         _ => return refuse(text, EXPECTED),
     };
     if number.is_empty() {
         return refuse(text, EXPECTED);
     }
-    decimal(number, fraction, 1 << shift).map_or_else(|| refuse(text, EXPECTED), Ok)
+    decimal(number, fraction, base.pow(power)).map_or_else(|| refuse(text, EXPECTED), Ok)
 }
 
 /// `number.fraction` times `scale`, rounded down; `None` when it does not fit.

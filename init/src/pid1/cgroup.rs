@@ -1,5 +1,7 @@
 //! One cgroup a unit (cgroup v2), told about by inotify when it becomes empty.
 
+mod attributes;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -7,23 +9,26 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use image_config::unit::{ResourceControl, UnitName, slice_path};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 
+use self::attributes::Machine;
 use crate::supervisor::UnitId;
 use crate::sys::signals;
 
 /// Where cgroup v2 is mounted.
 const MOUNT: &str = "/sys/fs/cgroup";
-/// The slice of units that name no other.
-const SLICE: &str = "system.slice";
 /// Controllers that units account for; each is left out when the kernel lacks it.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
+/// The controller of `AllowedCPUs=`; asked for only where it is used, for it makes every fork dearer.
+const CPUSET: &str = "cpuset";
 
 /// The tree of units' cgroups.
 #[derive(Debug)]
 pub struct Cgroups {
-    slice: PathBuf,
+    mount: PathBuf,
+    machine: Machine,
     events: OwnedFd,
     groups: BTreeMap<UnitId, Group>,
     watches: BTreeMap<i32, UnitId>,
@@ -32,12 +37,15 @@ pub struct Cgroups {
 #[derive(Debug)]
 struct Group {
     path: PathBuf,
+    /// Where processes start: the group itself, or its `DelegateSubgroup=`.
     folder: OwnedFd,
     watch: i32,
+    /// What is written once the machine has started, where `Startup...=` differs.
+    after_startup: Vec<(&'static str, String)>,
 }
 
 impl Cgroups {
-    /// Takes over the tree: PID 1 into `init.scope`, units below `system.slice`.
+    /// Takes over the tree: PID 1 into `init.scope`, units into slices beside it.
     ///
     /// # Errors
     /// When there is no cgroup v2 to be had; the caller then goes on without.
@@ -50,19 +58,49 @@ impl Cgroups {
             rustix::mount::mount("cgroup2", MOUNT, "cgroup2", flags, None)?;
         }
         let own = mount.join("init.scope");
-        let slice = mount.join(SLICE);
-        for folder in [&own, &slice] {
-            create(folder)?;
-        }
+        create(&own)?;
         fs::write(own.join("cgroup.procs"), "1")?;
-        for folder in [mount, &slice] {
-            for controller in CONTROLLERS {
-                // One that the kernel does not have is refused; the others must not suffer for it.
-                let _refused = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+        enable(mount, &CONTROLLERS);
+        let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        let (groups, watches) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Cgroups { mount: mount.to_owned(), machine: Machine::read(), events, groups, watches })
+    }
+
+    /// Makes a slice with those above it, so that units in it can use the controllers; answers with its folder.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn ensure_slice(&self, slice: &str, with_cpuset: bool) -> io::Result<PathBuf> {
+        let mut folder = self.mount.clone();
+        if with_cpuset {
+            enable(&folder, &[CPUSET]);
+        }
+        for part in slice_path(slice) {
+            folder.push(part);
+            if create(&folder)? {
+                enable(&folder, &CONTROLLERS);
+            }
+            if with_cpuset {
+                enable(&folder, &[CPUSET]);
             }
         }
-        let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Cgroups { slice, events, groups: BTreeMap::new(), watches: BTreeMap::new() })
+        Ok(folder)
+    }
+
+    /// Writes the settings of a slice unit; answers with what could not be set.
+    ///
+    /// # Errors
+    /// The kernel's, for the folder.
+    pub fn configure_slice(
+        &self,
+        slice: &str,
+        control: &ResourceControl,
+        starting: bool,
+    ) -> io::Result<Vec<String>> {
+        let folder = self.ensure_slice(slice, attributes::needs_cpuset(control))?;
+        // A slice has no limit of tasks unless it is written.
+        let list = attributes::of(control, self.machine, starting, false);
+        Ok(write_all(&folder, &list))
     }
 
     /// The descriptor that says that some group may be empty.
@@ -70,23 +108,56 @@ impl Cgroups {
         &self.events
     }
 
-    /// Makes the unit's cgroup unless it is there; answers with its folder, to clone into.
+    /// Makes the unit's cgroup with its settings unless it is there; answers with what could not be set.
     ///
     /// # Errors
     /// The kernel's, for the folder or its watch.
-    pub fn ensure(&mut self, unit: UnitId, name: &str) -> io::Result<BorrowedFd<'_>> {
-        if !self.groups.contains_key(&unit) {
-            let path = self.slice.join(name);
-            create(&path)?;
-            let folder =
-                rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-            let watch = inotify::add_watch(&self.events, path.join("cgroup.events"), WatchFlags::MODIFY)?;
-            self.watches.insert(watch, unit);
-            self.groups.insert(unit, Group { path, folder, watch });
+    pub fn ensure(
+        &mut self,
+        unit: UnitId,
+        name: &UnitName,
+        control: &ResourceControl,
+        starting: bool,
+    ) -> io::Result<Vec<String>> {
+        if self.groups.contains_key(&unit) {
+            return Ok(Vec::new());
         }
-        match self.groups.get(&unit) {
-            Some(group) => Ok(group.folder.as_fd()),
-            None => Err(io::ErrorKind::NotFound.into()),
+        let slice = self.ensure_slice(&control.slice_of(name), attributes::needs_cpuset(control))?;
+        let path = slice.join(escape(name.as_str()));
+        create(&path)?;
+        let list = attributes::of(control, self.machine, starting, true);
+        let problems = write_all(&path, &list);
+        let normal = attributes::of(control, self.machine, false, true);
+        let after_startup = normal.into_iter().filter(|setting| !list.contains(setting)).collect();
+        let start = match &control.delegate_subgroup {
+            Some(subgroup) if control.delegate.is_some() => path.join(subgroup),
+            _ => path.clone(),
+        };
+        create(&start)?;
+        let folder =
+            rustix::fs::open(&start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let watch = inotify::add_watch(&self.events, path.join("cgroup.events"), WatchFlags::MODIFY)?;
+        self.watches.insert(watch, unit);
+        self.groups.insert(unit, Group { path, folder, watch, after_startup });
+        Ok(problems)
+    }
+
+    /// Where the unit's processes are to start.
+    pub fn start_folder(&self, unit: UnitId) -> Option<BorrowedFd<'_>> {
+        self.groups.get(&unit).map(|group| group.folder.as_fd())
+    }
+
+    /// The unit's folder.
+    pub fn path(&self, unit: UnitId) -> Option<&Path> {
+        self.groups.get(&unit).map(|group| group.path.as_path())
+    }
+
+    /// The machine has started: settings that were for the time before give way to the normal ones.
+    pub fn end_startup(&mut self) {
+        for group in self.groups.values_mut() {
+            let list = std::mem::take(&mut group.after_startup);
+            // They were accepted, or complained of, when the group was made.
+            let _told = write_all(&group.path, &list);
         }
     }
 
@@ -96,11 +167,15 @@ impl Cgroups {
         fs::read_to_string(group.path.join("cgroup.events")).is_ok_and(|text| text.contains("populated 1"))
     }
 
-    /// PIDs in the unit's cgroup.
+    /// PIDs in the unit's cgroup and those that it has made below.
     pub fn processes(&self, unit: UnitId) -> Vec<u32> {
         let Some(group) = self.groups.get(&unit) else { return Vec::new() };
-        let text = fs::read_to_string(group.path.join("cgroup.procs")).unwrap_or_default();
-        text.lines().filter_map(|line| line.parse().ok()).collect()
+        let mut pids = Vec::new();
+        for folder in tree(&group.path) {
+            let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+        }
+        pids
     }
 
     /// Sends a signal to every process of the unit. Processes that are born meanwhile are caught by looking again.
@@ -135,7 +210,10 @@ impl Cgroups {
             self.watches.remove(&group.watch);
             // The kernel drops the watch together with the file, so an error here means nothing.
             let _gone = inotify::remove_watch(&self.events, group.watch);
-            let _in_use = fs::remove_dir(&group.path);
+            // Groups that the unit has made below its own are in the way; the deepest go first.
+            for folder in tree(&group.path).iter().rev() {
+                let _in_use = fs::remove_dir(folder);
+            }
         }
     }
 
@@ -166,12 +244,91 @@ pub fn unit_of(pid: u32) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let mut parts = path.split('/').skip_while(|part| part.ends_with(".slice"));
-    parts.next().map(str::to_owned)
+    parts.next().map(|part| part.strip_prefix('_').unwrap_or(part).to_owned())
 }
 
-fn create(folder: &Path) -> io::Result<()> {
+/// A unit's name as the name of a group: an underscore in front of what the kernel might take for a file of its own.
+fn escape(name: &str) -> String {
+    let controllers = ["cgroup", "cpu", "cpuset", "io", "memory", "pids", "hugetlb", "rdma", "misc", "irq"];
+    let clashes = |controller: &&str| name.strip_prefix(controller).is_some_and(|rest| rest.starts_with('.'));
+    if name.starts_with(['_', '.']) || controllers.iter().any(|controller| clashes(&controller)) {
+        return format!("_{name}");
+    }
+    name.to_owned()
+}
+
+/// Most groups of one unit that are looked at: a unit that makes more must not keep PID 1 busy.
+const MOST_GROUPS: usize = 4096;
+
+/// A group and all below it, parents first.
+fn tree(folder: &Path) -> Vec<PathBuf> {
+    let mut all = vec![folder.to_owned()];
+    let mut at = 0;
+    while let Some(next) = all.get(at).filter(|_| all.len() < MOST_GROUPS) {
+        let below: Vec<PathBuf> = fs::read_dir(next)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .map(|entry| entry.path())
+            .collect();
+        all.extend(below);
+        at = at.saturating_add(1);
+    }
+    all
+}
+
+/// Lets the groups below use controllers. One that the kernel does not have is refused; the others must not suffer.
+fn enable(folder: &Path, controllers: &[&str]) {
+    for controller in controllers {
+        let _refused = fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+}
+
+/// Writes settings; answers with a text for each that was refused.
+fn write_all(folder: &Path, list: &[(&'static str, String)]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (file, value) in list {
+        // A controller that is not there limits nothing, which is what nothing written would mean too.
+        if let Err(error) = fs::write(folder.join(file), value)
+            && !(attributes::is_default(file) && error.kind() == io::ErrorKind::NotFound)
+        {
+            problems.push(format!("cannot set {file} to {value}: {error}"));
+        }
+    }
+    problems
+}
+
+/// Makes a folder; whether it was not there before.
+fn create(folder: &Path) -> io::Result<bool> {
     match fs::create_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        result => result.map(|()| true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_kernel_could_take_for_its_own_are_escaped() {
+        for (name, want) in [
+            ("memory.service", "_memory.service"),
+            ("memoryd.service", "memoryd.service"),
+            ("_x.service", "__x.service"),
+            ("cgroup.socket", "_cgroup.socket"),
+        ] {
+            assert_eq!(escape(name), want);
+        }
+    }
+
+    #[test]
+    fn a_tree_lists_parents_before_what_is_in_them() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        fs::write(folder.path().join("cgroup.procs"), "").unwrap();
+        let want = [folder.path().to_owned(), folder.path().join("a"), folder.path().join("a/b")];
+        assert_eq!(tree(folder.path()), want);
     }
 }

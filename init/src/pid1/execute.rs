@@ -3,17 +3,16 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use image_config::unit::ExecContext;
-
+use image_config::unit::{ExecContext, Signal, slice_path};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::command::{self, Circumstances};
 use super::conditions;
 use super::journal;
 use super::logs::LineBuffer;
+use super::process::{self, Circumstances, RunIdentity};
 use super::shell::{Entry, Shell, Source, Stage, now};
 use super::translate;
 use crate::boot::marks;
@@ -59,6 +58,7 @@ impl Shell {
             Effect::JobFinished { job, unit, kind, result } => self.job_finished(job, unit, kind, result),
             Effect::Log { unit, level, text } => self.log_unit(unit, level, &text),
             Effect::Power(action) => self.power = Some(action),
+            other => self.execute_for_trigger(other),
         }
     }
 
@@ -78,6 +78,8 @@ impl Shell {
     ) -> Result<u32, (i32, String)> {
         let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
         let mut variables = self.variables(unit, place.phase);
+        let run = self.run_identity(unit);
+        self.ensure_cgroup(unit).map_err(resources("cannot make its cgroup"))?;
         let file = self.units.get(&unit).ok_or((219, "its unit file is gone".to_owned()))?;
         let service = file.service().ok_or((219, "it is no service".to_owned()))?;
         let command = translate::commands(service, place.phase).get(place.index);
@@ -90,26 +92,26 @@ impl Shell {
         variables.extend(lease.as_ref().map(journal::Lease::variable));
         let how = Circumstances {
             root: &self.root,
+            unit: self.sup.name(unit),
             service,
             phase: place.phase,
             main_pid,
             variables,
             log: std::os::fd::AsFd::as_fd(&log),
+            run: &run,
+            descriptors: Vec::new(),
+            cgroup: self.cgroups.as_ref().and_then(|cgroups| cgroups.path(unit)).map(Path::to_owned),
         };
-        let plan = command::prepare(command, &how).map_err(|error| (error.code, error.text()))?;
-        let name = self.sup.name(unit).to_owned();
-        let folder = match &mut self.cgroups {
-            Some(cgroups) => Some(cgroups.ensure(unit, &name).map_err(resources("cannot make its cgroup"))?),
-            None => None,
-        };
-        let child = spawn::spawn(&plan, folder).map_err(resources("cannot fork"))?;
-        drop((plan, log, lease));
+        let folder = self.cgroups.as_ref().and_then(|cgroups| cgroups.start_folder(unit));
+        let child = spawn::spawn(folder, |report| process::become_program(command, how, report));
+        let child = child.map_err(resources("cannot fork"))?;
+        drop((log, lease));
         let report = self.watch_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
         let source = |pipe| Source::Output { unit, pid: child.pid, pipe, lines: LineBuffer::default() };
         if let Some(Err(error)) = output.map(|output| self.watch_owned(output, source)) {
             self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
         }
-        self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None });
+        self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None, failure: None });
         self.pids.insert(child.pid, process);
         Ok(child.pid)
     }
@@ -127,6 +129,41 @@ impl Shell {
         let (output, child_output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&output, true)?;
         Ok((child_output, Some(output)))
+    }
+
+    /// What the processes of the unit's present start share; made by the first of them.
+    fn run_identity(&mut self, unit: UnitId) -> RunIdentity {
+        if let Some(run) = self.runs.get(&unit) {
+            return run.clone();
+        }
+        let service = self.units.get(&unit).and_then(|file| file.service());
+        let dynamic = service.is_some_and(|service| service.exec.sandbox.dynamic_user);
+        let is_taken = |id| self.runs.values().any(|run| run.dynamic_id == Some(id));
+        let run = RunIdentity::new(self.sup.name(unit), dynamic, is_taken);
+        self.runs.insert(unit, run.clone());
+        run
+    }
+
+    /// Makes the unit's control group and those of the slices that it is in.
+    fn ensure_cgroup(&mut self, unit: UnitId) -> io::Result<()> {
+        let starting = self.stage != Stage::Up;
+        let (Some(cgroups), Some(file)) = (&mut self.cgroups, self.units.get(&unit)) else { return Ok(()) };
+        let Some(resources) = file.resources() else { return Ok(()) };
+        if cgroups.path(unit).is_some() {
+            return Ok(());
+        }
+        let mut problems = Vec::new();
+        for slice in slice_path(&resources.slice_of(&file.name)) {
+            let found = self.sup.lookup(&slice).and_then(|id| self.units.get(&id));
+            if let Some(settings) = found.and_then(|found| found.resources()) {
+                problems.extend(cgroups.configure_slice(&slice, settings, starting)?);
+            }
+        }
+        problems.extend(cgroups.ensure(unit, &file.name, resources, starting)?);
+        for problem in problems {
+            self.log_unit(Some(unit), Level::Warning, &problem);
+        }
+        Ok(())
     }
 
     /// Variables that the supervisor sets, systemd.exec(5), "Environment Variables Set or Propagated".
@@ -149,7 +186,9 @@ impl Shell {
                 }
                 Some(ExitStatus::Signal { signal, core }) => {
                     variables.push(("EXIT_CODE", if core { "dumped" } else { "killed" }.to_owned()));
-                    variables.push(("EXIT_STATUS", signal.to_string()));
+                    let name = Signal::from_number(signal)
+                        .map_or_else(|| signal.to_string(), |known| known.to_string());
+                    variables.push(("EXIT_STATUS", name.strip_prefix("SIG").unwrap_or(&name).to_owned()));
                 }
                 Some(ExitStatus::Unknown) | None => {}
             }
@@ -201,7 +240,7 @@ impl Shell {
             return;
         };
         let adopted = self.watch_owned(opened, |pidfd| Source::Adopted(process, pidfd)).ok();
-        self.processes.insert(process, Entry { unit, pid, report: None, adopted });
+        self.processes.insert(process, Entry { unit, pid, report: None, adopted, failure: None });
         self.pids.insert(pid, process);
     }
 
@@ -248,30 +287,34 @@ impl Shell {
         {
             cgroups.release(unit);
         }
+        let run = self.runs.remove(&unit);
         let Some(service) = self.units.get(&unit).and_then(|file| file.service()) else { return };
+        let name = self.sup.name(unit);
+        if let Some(run) = run {
+            let folders = process::private_tmp_folders(&service.exec, name, &run, &self.root);
+            remove_in_background(folders);
+        }
         let stays = match service.exec.runtime_directory_preserve {
             DirectoryPreserve::Yes => true,
             DirectoryPreserve::Restart => restarting,
             DirectoryPreserve::No => false,
         };
-        if stays {
-            return;
+        let mut folders =
+            if stays { Vec::new() } else { process::runtime_folders(&service.exec, &self.root) };
+        if !(service.exec.load_credentials.is_empty() && service.exec.set_credentials.is_empty()) {
+            folders.push(process::credentials_folder(&self.root, name));
         }
-        for folder in command::runtime_folders(&service.exec, &self.root) {
-            match fs::remove_dir_all(&folder) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    self.log.write(
-                        now(),
-                        super::logs::Record {
-                            source: self.sup.name(unit),
-                            pid: 0,
-                            level: Level::Warning,
-                            text: &format!("cannot remove {}: {error}", folder.display()),
-                        },
-                    );
-                }
-                _ => {}
-            }
+        let problems: Vec<String> = folders
+            .iter()
+            .filter_map(|folder| {
+                let removed =
+                    if folder.is_symlink() { fs::remove_file(folder) } else { fs::remove_dir_all(folder) };
+                let error = removed.err().filter(|error| error.kind() != io::ErrorKind::NotFound)?;
+                Some(format!("cannot remove {}: {error}", folder.display()))
+            })
+            .collect();
+        for problem in problems {
+            self.log_unit(Some(unit), Level::Warning, &problem);
         }
     }
 
@@ -335,5 +378,17 @@ impl Shell {
             }
             _ => {}
         }
+    }
+}
+
+/// Removes folders that may be on a disk and large. They have names that nothing else will ever have, so nobody needs
+/// to wait for it; what cannot be removed is left to the next cleaning of `/tmp`.
+fn remove_in_background(folders: Vec<PathBuf>) {
+    if folders.iter().any(|folder| folder.exists()) {
+        let _without_a_process = spawn::detached(|| {
+            for folder in &folders {
+                let _left = fs::remove_dir_all(folder);
+            }
+        });
     }
 }

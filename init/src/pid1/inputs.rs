@@ -88,7 +88,12 @@ impl Shell {
         self.pids.remove(&entry.pid);
         entry.adopted.and_then(|key| self.forget(key));
         self.drain_output(entry.unit, entry.pid);
-        self.events.push_back(Event::Exited { process, status });
+        self.events.push_back(match entry.failure {
+            Some(failure) => {
+                Event::SpawnFailed { process, code: i32::from(failure.code), reason: failure.text }
+            }
+            None => Event::Exited { process, status },
+        });
         let has_others = self.processes.values().any(|other| other.unit == entry.unit);
         if self.cgroups.is_none() && !has_others {
             self.events.push_back(Event::GroupEmpty { unit: entry.unit });
@@ -120,7 +125,7 @@ impl Shell {
     pub(super) fn read_report(&mut self, key: u64) {
         let Some(Source::Report(process, pipe)) = self.sources.get(&key) else { return };
         let process = *process;
-        let mut bytes = [0; 16];
+        let mut bytes = [0; Failure::LONGEST];
         let count = match rustix::io::read(pipe, &mut bytes) {
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
             Err(_) => 0,
@@ -128,16 +133,16 @@ impl Shell {
         };
         let failure = bytes.get(..count).and_then(Failure::parse);
         self.forget(key);
-        let unit = self.processes.get_mut(&process).map(|entry| {
+        if let Some(entry) = self.processes.get_mut(&process) {
             entry.report = None;
-            entry.unit
-        });
+        }
         match failure {
             None => self.events.push_back(Event::Executed { process }),
             Some(failure) => {
-                // Its exit code follows; here is the reason.
-                let text = format!("cannot run the program, step {:?}: {}", failure.step, failure.error);
-                self.log_unit(unit, Level::Error, &text);
+                // It is about to end by itself; the reason says more than the exit code that it ends with.
+                if let Some(entry) = self.processes.get_mut(&process) {
+                    entry.failure = Some(failure);
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::logs::{LogSink, Record};
+use crate::journal::entry::Priority;
 use crate::journal::ports::{self, Inherited, Ports};
 use crate::journal::stream::Header;
 use crate::journal::{client, native, sockets};
@@ -30,8 +31,8 @@ const QUEUE_LENGTH: (&str, &str) = ("/proc/sys/net/unix/max_dgram_qlen", "512");
 const MOST_STREAMS: usize = 4096;
 /// Bytes of PID 1's own messages that wait while the journal is behind.
 const MOST_WAITING: usize = 64 << 10;
-/// Facility `daemon` of syslog(3), in its place.
-const DAEMON: u8 = 3 << 3;
+/// Facility `daemon` of syslog(3).
+const DAEMON: u8 = 3;
 
 /// The journal's sockets and streams.
 #[derive(Debug)]
@@ -141,8 +142,9 @@ impl JournalPorts {
         let header = Header {
             identifier: exec.syslog_identifier.clone().unwrap_or_else(|| name.to_owned()),
             unit: unit.to_owned(),
-            priority: DAEMON | 6,
-            level_prefix: true,
+            priority: exec.syslog_facility.unwrap_or(DAEMON) << 3
+                | exec.syslog_level.unwrap_or(Priority::INFO),
+            level_prefix: exec.syslog_level_prefix.unwrap_or(true),
             to_console: console(&exec.standard_output) || console(&exec.standard_error),
         };
         client::open_stream(&self.folder.join(ports::STDOUT), &header)

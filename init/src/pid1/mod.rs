@@ -1,13 +1,12 @@
 //! PID 1: the epoll loop around the supervisor.
 //!
-//! `shell` is the loop, `execute` carries out the supervisor's effects, `load` finds unit files, `command` turns a
+//! `shell` is the loop, `execute` carries out the supervisor's effects, `load` finds unit files, `process` turns a
 //! command line of a unit into a process, `server` answers `systemctl`. Nothing here decides when a unit starts or stops:
 //! that is [`crate::supervisor`]'s.
 
 mod accounts;
 mod button;
 mod cgroup;
-mod command;
 mod conditions;
 mod console;
 mod execute;
@@ -18,10 +17,12 @@ mod load;
 pub mod logs;
 mod notify;
 mod paths;
+mod process;
 mod server;
 mod shell;
 mod socket;
 mod translate;
+mod trigger_effects;
 mod views;
 
 use std::fs;

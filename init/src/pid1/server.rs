@@ -269,6 +269,9 @@ impl Shell {
     pub(super) fn notice_startup(&mut self) {
         if self.stage == Stage::Starting && self.sup.job_count() == 0 {
             self.stage = Stage::Up;
+            if let Some(cgroups) = &mut self.cgroups {
+                cgroups.end_startup();
+            }
             let state = views::state(self);
             let seconds = now().0 as f64 / 1e6;
             self.console.good(format_args!("Startup finished, {state}, {seconds:.2} s after the kernel"));

@@ -60,6 +60,8 @@ pub(super) struct Entry {
     pub report: Option<u64>,
     /// Key of its [`Source::Adopted`].
     pub adopted: Option<u64>,
+    /// Why it could not become its program; it is about to end.
+    pub failure: Option<crate::sys::spawn::Failure>,
 }
 
 /// Which parts of the machine's life it is in.
@@ -112,6 +114,8 @@ pub struct Shell {
     pub(super) server: Server,
     pub(super) processes: BTreeMap<ProcessId, Entry>,
     pub(super) pids: BTreeMap<u32, ProcessId>,
+    /// What the processes of a unit that has been started share.
+    pub(super) runs: BTreeMap<UnitId, super::process::RunIdentity>,
     pub(super) stage: Stage,
     /// Daemons of `Type=forking` whose PID file is still awaited, with the last time to look.
     pub(super) awaited: BTreeMap<UnitId, Monotonic>,
@@ -168,6 +172,7 @@ impl Shell {
             server: Server::open(&setup.control_path)?,
             processes: BTreeMap::new(),
             pids: BTreeMap::new(),
+            runs: BTreeMap::new(),
             stage: Stage::Starting,
             awaited: BTreeMap::new(),
             power: None,

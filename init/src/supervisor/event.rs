@@ -1,13 +1,17 @@
 //! What goes into the state machine and what comes out of it.
 
-use super::spec::{ExitStatus, Phase, UnitId};
+use serde::{Deserialize, Serialize};
+
+use super::notification::Notification;
+use super::service_spec::{ExitStatus, Phase};
+use super::spec::{Action, Monotonic, UnitId};
 
 /// A process that the supervisor asked for. Its own numbers, because PIDs come late and are used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessId(pub u64);
 
 /// A job's number, as shown to people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobId(pub u32);
 
 /// What the outside world tells the supervisor.
@@ -69,6 +73,53 @@ pub enum Event {
         /// The daemon's PID, when it is known and alive.
         pid: Option<u32>,
     },
+    /// The kernel has killed a process of the unit for want of memory.
+    OutOfMemory {
+        /// The unit.
+        unit: UnitId,
+    },
+    /// Answer to [`Effect::Listen`].
+    Listening {
+        /// The socket.
+        unit: UnitId,
+        /// Why it does not listen.
+        error: Option<String>,
+    },
+    /// Something came in on a socket without `Accept=`.
+    Traffic {
+        /// The socket.
+        unit: UnitId,
+    },
+    /// A connection was accepted for a socket with `Accept=yes`.
+    Connection {
+        /// The socket.
+        unit: UnitId,
+        /// The instance that is to have it.
+        service: UnitId,
+    },
+    /// Answer to [`Effect::ArmTimer`].
+    TimerArmed {
+        /// The timer.
+        unit: UnitId,
+        /// When it elapses next; `None` is never again.
+        next: Option<Monotonic>,
+        /// One of its lines counts from what its unit does, so that it may elapse again after all.
+        may_return: bool,
+    },
+    /// What a path unit looks for has happened or is the case.
+    PathChanged {
+        /// The path unit.
+        unit: UnitId,
+    },
+    /// Somebody has set the clock: calendars are to be read anew.
+    ClockChanged,
+    /// A mount, swap or device is there, or is not any more.
+    Presence {
+        /// The unit.
+        unit: UnitId,
+        /// Whether it is there.
+        present: bool,
+    },
     /// Time has passed; `now` says how much.
     Timer,
 }
@@ -83,56 +134,6 @@ pub enum ConditionOutcome {
     /// An assertion is not met: the start fails.
     AssertFailed(String),
 }
-
-/// One datagram of the notify protocol, sd_notify(3).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Notification {
-    /// `READY=1`
-    pub ready: bool,
-    /// `STOPPING=1`
-    pub stopping: bool,
-    /// `RELOADING=1`
-    pub reloading: bool,
-    /// `WATCHDOG=1`
-    pub watchdog: bool,
-    /// `WATCHDOG=trigger`
-    pub watchdog_trigger: bool,
-    /// `STATUS=`
-    pub status: Option<String>,
-    /// `MAINPID=`
-    pub main_pid: Option<u32>,
-    /// `EXTEND_TIMEOUT_USEC=`
-    pub extend_timeout: Option<u64>,
-    /// `ERRNO=`
-    pub errno: Option<i32>,
-}
-
-impl Notification {
-    /// Reads a datagram; lines that are unknown or malformed are skipped, as the protocol asks.
-    pub fn parse(datagram: &[u8]) -> Notification {
-        let mut message = Notification::default();
-        for line in datagram.split(|byte| *byte == b'\n') {
-            let text = String::from_utf8_lossy(line);
-            let Some((key, value)) = text.split_once('=') else { continue };
-            match (key, value) {
-                ("READY", "1") => message.ready = true,
-                ("STOPPING", "1") => message.stopping = true,
-                ("RELOADING", "1") => message.reloading = true,
-                ("WATCHDOG", "1") => message.watchdog = true,
-                ("WATCHDOG", "trigger") => message.watchdog_trigger = true,
-                ("STATUS", text) => message.status = Some(text.chars().take(MAX_STATUS_CHARS).collect()),
-                ("MAINPID", pid) => message.main_pid = pid.parse().ok().filter(|pid| *pid > 1),
-                ("EXTEND_TIMEOUT_USEC", span) => message.extend_timeout = span.parse().ok(),
-                ("ERRNO", errno) => message.errno = errno.parse().ok(),
-                _ => {}
-            }
-        }
-        message
-    }
-}
-
-/// Longest `STATUS=` that is kept: PID 1's memory must not be a service's to spend.
-const MAX_STATUS_CHARS: usize = 256;
 
 /// Which command of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,7 +163,7 @@ pub enum PowerAction {
 }
 
 /// What a job does to its unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are those of systemctl's verbs")]
 pub enum JobKind {
     Start,
@@ -171,6 +172,14 @@ pub enum JobKind {
     Stop,
     Restart,
     Reload,
+    /// Restart, but only what is up. Only asked for: it becomes another kind, or nothing, at once.
+    TryRestart,
+    /// The same for reload.
+    TryReload,
+    /// Reload what is up, start what is not. Only asked for.
+    ReloadOrStart,
+    /// What comes of asking for something that is not to be done; over as soon as it is asked for.
+    Nop,
 }
 
 impl JobKind {
@@ -182,6 +191,10 @@ impl JobKind {
             JobKind::Stop => "stop",
             JobKind::Restart => "restart",
             JobKind::Reload => "reload",
+            JobKind::TryRestart => "try-restart",
+            JobKind::TryReload => "try-reload",
+            JobKind::ReloadOrStart => "reload-or-start",
+            JobKind::Nop => "nop",
         }
     }
 }
@@ -198,13 +211,17 @@ pub enum JobResult {
     Skipped,
     Assert,
     Unsupported,
+    /// The job cannot be done in the unit's state.
+    Invalid,
+    /// A condition is not met, so there was nothing to do: done, in systemd's words.
+    Unmet,
 }
 
 impl JobResult {
     /// The word that systemd uses.
     pub fn word(self) -> &'static str {
         match self {
-            JobResult::Done => "done",
+            JobResult::Done | JobResult::Unmet => "done",
             JobResult::Canceled => "canceled",
             JobResult::Timeout => "timeout",
             JobResult::Failed => "failed",
@@ -212,6 +229,7 @@ impl JobResult {
             JobResult::Skipped => "skipped",
             JobResult::Assert => "assert",
             JobResult::Unsupported => "unsupported",
+            JobResult::Invalid => "invalid",
         }
     }
 }
@@ -280,6 +298,57 @@ pub enum Effect {
         unit: UnitId,
         /// It will be started again soon, so `RuntimeDirectoryPreserve=restart` holds.
         restarting: bool,
+    },
+    /// Open the sockets of a socket unit, unless they are open already; answer with [`Event::Listening`].
+    Listen {
+        /// The socket.
+        unit: UnitId,
+    },
+    /// Tell of what comes in on a socket (as [`Event::Traffic`] or [`Event::Connection`]), or stop telling.
+    WatchSocket {
+        /// The socket.
+        unit: UnitId,
+        /// Whether to tell.
+        watch: bool,
+    },
+    /// Close the sockets of a socket unit.
+    CloseSocket {
+        /// The socket.
+        unit: UnitId,
+    },
+    /// Close the connection that was meant for a service which is not started after all.
+    DropConnection {
+        /// The instance.
+        service: UnitId,
+    },
+    /// Work out when a timer elapses next, and answer with [`Event::TimerArmed`].
+    ArmTimer {
+        /// The timer.
+        unit: UnitId,
+    },
+    /// A timer has elapsed: note the time, if it is to be remembered across boots.
+    TimerElapsed {
+        /// The timer.
+        unit: UnitId,
+    },
+    /// Watch the paths of a path unit, and tell with [`Event::PathChanged`] when one is as wanted.
+    WatchPath {
+        /// The path unit.
+        unit: UnitId,
+        /// Paths that are looked at for changes count as unchanged now.
+        first: bool,
+    },
+    /// Watch them no longer.
+    UnwatchPath {
+        /// The path unit.
+        unit: UnitId,
+    },
+    /// `FailureAction=` and its kin.
+    Act {
+        /// What is to be done.
+        action: Action,
+        /// Why.
+        reason: String,
     },
     /// The unit's state is another one now.
     Changed {

@@ -48,7 +48,7 @@ impl Supervisor {
         }
     }
 
-    fn add_edge(&mut self, from: UnitId, edge: Edge, to: UnitId) {
+    pub(super) fn add_edge(&mut self, from: UnitId, edge: Edge, to: UnitId) {
         if from == to {
             return; // a unit that names itself (through an alias, say) means nothing by it
         }
@@ -62,16 +62,28 @@ impl Supervisor {
     }
 }
 
-/// `DefaultDependencies=yes`, systemd.service(5) and systemd.target(5).
+/// `DefaultDependencies=yes`: the section "Default Dependencies" of the manual page of each kind of unit.
 fn default_relations(spec: &UnitSpec) -> Vec<(Edge, &'static str)> {
-    let mut relations = vec![(Edge::Conflicts, "shutdown.target"), (Edge::Before, "shutdown.target")];
+    let mut relations = match spec.kind {
+        UnitKind::Device | UnitKind::Unsupported => return Vec::new(),
+        UnitKind::Mount | UnitKind::Swap => {
+            vec![(Edge::Conflicts, "umount.target"), (Edge::Before, "umount.target")]
+        }
+        _ => vec![(Edge::Conflicts, "shutdown.target"), (Edge::Before, "shutdown.target")],
+    };
+    let group = match spec.kind {
+        UnitKind::Socket => Some("sockets.target"),
+        UnitKind::Timer => Some("timers.target"),
+        UnitKind::Path => Some("paths.target"),
+        UnitKind::Swap => Some("swap.target"),
+        _ => None,
+    };
+    relations.extend(group.map(|target| (Edge::Before, target)));
+    if matches!(spec.kind, UnitKind::Service | UnitKind::Socket | UnitKind::Timer | UnitKind::Path) {
+        relations.extend([(Edge::Requires, "sysinit.target"), (Edge::After, "sysinit.target")]);
+    }
     if spec.kind == UnitKind::Service {
-        relations.push((Edge::Requires, "sysinit.target"));
-        relations.push((Edge::After, "sysinit.target"));
         relations.push((Edge::After, "basic.target"));
     }
-    match spec.kind {
-        UnitKind::Service | UnitKind::Target => relations,
-        UnitKind::Slice | UnitKind::Unsupported => Vec::new(),
-    }
+    relations
 }

@@ -1,10 +1,11 @@
-//! When a planned job may run, and what its end means for others.
+//! When a planned job may run, how it is begun, and what its end means for other jobs.
 
 use super::Supervisor;
 use super::event::{ConditionOutcome, Effect, JobId, JobKind, JobResult, Level, PowerAction};
-use super::spec::{Edge, Monotonic, UnitId, UnitKind};
-use super::transaction::{Mode, RequestError, goes_down, merge_kinds};
-use super::unit::{ActiveState, Job, ServiceResult, SubState};
+use super::spec::{Action, Edge, Monotonic, UnitId, UnitKind};
+use super::state::{ActiveState, ServiceResult, SubState};
+use super::transaction::{Mode, RequestError, contradict, goes_down, merge_kinds};
+use super::unit::Job;
 
 /// Targets that end the machine's life when they are reached, systemd.special(7).
 const POWER_TARGETS: [(&str, PowerAction); 3] = [
@@ -23,21 +24,56 @@ impl Supervisor {
         mode: Mode,
         out: &mut Vec<Effect>,
     ) -> Result<JobId, RequestError> {
+        let kind = self.collapse(anchor, kind);
+        if kind == JobKind::Nop {
+            let job = self.next_job();
+            out.push(Effect::JobFinished { job, unit: anchor, kind, result: JobResult::Done });
+            return Ok(job);
+        }
         let plan = self.plan(anchor, kind, mode)?;
         for note in plan.notes {
             self.log(out, anchor, Level::Warning, note);
+        }
+        if matches!(mode, Mode::Flush | Mode::Isolate) {
+            let others = self.ids().filter(|id| {
+                let job = self.unit(*id).and_then(|unit| unit.job.as_ref());
+                job.is_some_and(|job| !job.irreversible) && !plan.jobs.contains_key(id)
+            });
+            for other in others.collect::<Vec<_>>() {
+                self.cancel(other, out);
+            }
         }
         let mut anchor_job = JobId(0);
         for (unit, kind) in plan.jobs {
             let id = self.install(now, unit, kind, mode == Mode::ReplaceIrreversibly, out);
             if let Some(job) = self.units.get_mut(unit.index()).and_then(|unit| unit.job.as_mut()) {
-                job.unordered = plan.unordered.contains(&unit);
+                job.unordered = mode == Mode::IgnoreDependencies || plan.unordered.contains(&unit);
             }
             if unit == anchor {
                 anchor_job = id;
             }
         }
         Ok(anchor_job)
+    }
+
+    fn next_job(&mut self) -> JobId {
+        self.last_job = self.last_job.wrapping_add(1);
+        JobId(self.last_job)
+    }
+
+    /// What the kinds that depend on the unit's state come to in the state that it is in.
+    pub(super) fn collapse(&self, id: UnitId, kind: JobKind) -> JobKind {
+        let up = self.unit(id).is_some_and(|unit| {
+            let state = unit.active();
+            !state.is_down() && state != ActiveState::Deactivating
+        });
+        match (kind, up) {
+            (JobKind::TryRestart, true) => JobKind::Restart,
+            (JobKind::TryReload | JobKind::ReloadOrStart, true) => JobKind::Reload,
+            (JobKind::ReloadOrStart, false) => JobKind::Start,
+            (JobKind::TryRestart | JobKind::TryReload, false) => JobKind::Nop,
+            (other, _) => other,
+        }
     }
 
     fn install(
@@ -48,39 +84,71 @@ impl Supervisor {
         irreversible: bool,
         out: &mut Vec<Effect>,
     ) -> JobId {
-        let next = JobId(self.last_job.wrapping_add(1));
-        let Some(unit) = self.units.get_mut(id.index()) else { return next };
-        if let Some(job) = unit.job.as_mut() {
-            // A stop and anything else exclude each other; among the rest the stronger wish wins.
-            let merged = if job.kind == JobKind::Stop { kind } else { merge_kinds(job.kind, kind) };
-            if merged == job.kind {
-                job.irreversible |= irreversible;
+        let installed = self.unit(id).and_then(|unit| unit.job.as_ref()).map(|job| job.kind);
+        match installed {
+            Some(other) if contradict(other, kind) => self.cancel(id, out),
+            Some(other) => {
+                let merged = self.collapse(id, merge_kinds(other, kind));
                 self.queue.insert(id);
+                let Some(unit) = self.units.get_mut(id.index()) else { return JobId(0) };
+                let Some(job) = unit.job.as_mut() else { return JobId(0) };
+                // A reload that is asked for during a reload is a second one: the first may have read old files.
+                if merged != other || kind == JobKind::Reload {
+                    job.running = false;
+                    unit.checking = false;
+                }
+                job.kind = merged;
+                job.irreversible |= irreversible;
+                if goes_down(merged) {
+                    unit.run.stop_requested = true;
+                }
                 return job.id;
             }
-            let dropped = unit.job.take();
-            self.jobs = self.jobs.saturating_sub(1);
-            if let Some(dropped) = dropped {
-                out.push(Effect::JobFinished {
-                    job: dropped.id,
-                    unit: id,
-                    kind: dropped.kind,
-                    result: JobResult::Canceled,
-                });
-            }
+            None => {}
         }
-        self.last_job = next.0;
+        let next = self.next_job();
         self.jobs = self.jobs.saturating_add(1);
         if let Some(unit) = self.units.get_mut(id.index()) {
+            let deadline = unit.spec.job_timeout.map(|span| now.after(span));
             unit.checking = false;
-            unit.job =
-                Some(Job { id: next, kind, running: false, irreversible, unordered: false, since: now });
+            unit.job = Some(Job {
+                id: next,
+                kind,
+                running: false,
+                irreversible,
+                unordered: false,
+                since: now,
+                deadline: None,
+            });
             if goes_down(kind) {
                 unit.run.stop_requested = true;
             }
+            self.set_job_deadline(id, deadline);
         }
         self.queue.insert(id);
         next
+    }
+
+    /// Takes a job away without any consequence for others.
+    pub(super) fn cancel(&mut self, id: UnitId, out: &mut Vec<Effect>) {
+        if let Some(job) = self.take_job(id) {
+            out.push(Effect::JobFinished {
+                job: job.id,
+                unit: id,
+                kind: job.kind,
+                result: JobResult::Canceled,
+            });
+            self.requeue_neighbours(id);
+        }
+    }
+
+    fn take_job(&mut self, id: UnitId) -> Option<Job> {
+        self.set_job_deadline(id, None);
+        let unit = self.units.get_mut(id.index())?;
+        let job = unit.job.take()?;
+        unit.checking = false;
+        self.jobs = self.jobs.saturating_sub(1);
+        Some(job)
     }
 
     /// Runs every job that can run, until nothing moves.
@@ -100,8 +168,10 @@ impl Supervisor {
         if job.unordered {
             return true;
         }
-        let job_of =
-            |other: UnitId| self.unit(other).and_then(|other| other.job.as_ref()).map(|job| job.kind);
+        let job_of = |other: UnitId| {
+            let job = self.unit(other).and_then(|other| other.job.as_ref());
+            job.filter(|job| !job.unordered).map(|job| job.kind)
+        };
         let held_by_earlier =
             !goes_down(job.kind) && unit.related(Edge::After).any(|other| job_of(other).is_some());
         let held_by_later = unit.related(Edge::Before).any(|other| job_of(other).is_some_and(goes_down));
@@ -110,49 +180,100 @@ impl Supervisor {
 
     fn run_job(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
-        let state = unit.active();
+        let (state, sub) = (unit.active(), unit.sub);
         let Some(job) = unit.job.as_mut() else { return };
         match job.kind {
-            JobKind::Start | JobKind::VerifyActive => match state {
+            JobKind::Start => match state {
                 ActiveState::Active | ActiveState::Reloading => self.finish_job(id, JobResult::Done, out),
                 ActiveState::Deactivating => {} // tried again when it is down
-                ActiveState::Activating if unit.sub != SubState::AutoRestart => job.running = true,
-                _ if job.kind == JobKind::VerifyActive => self.finish_job(id, JobResult::Skipped, out),
+                _ if sub == SubState::AutoRestart => {} // tried again when the delay is over
+                _ if sub.is_starting() => self.job_runs(now, id),
                 _ => {
-                    job.running = true;
+                    self.job_runs(now, id);
                     self.begin_start(now, id, out);
                 }
             },
-            JobKind::Restart if state.is_down() || unit.sub == SubState::AutoRestart => {
+            JobKind::VerifyActive => match state {
+                ActiveState::Active | ActiveState::Reloading => self.finish_job(id, JobResult::Done, out),
+                ActiveState::Activating => {}
+                _ => self.finish_job(id, JobResult::Skipped, out),
+            },
+            JobKind::Restart if state.is_down() => {
                 job.kind = JobKind::Start;
-                self.queue.insert(id);
+                self.requeue_neighbours(id);
             }
             JobKind::Stop if state.is_down() => self.finish_job(id, JobResult::Done, out),
             JobKind::Stop | JobKind::Restart => {
-                job.running = true;
+                self.job_runs(now, id);
                 if state != ActiveState::Deactivating {
                     self.begin_stop(now, id, out);
                 }
             }
             JobKind::Reload if state == ActiveState::Active => {
-                job.running = true;
+                self.job_runs(now, id);
                 self.begin_reload(now, id, out);
             }
-            JobKind::Reload if state == ActiveState::Activating => {} // tried again when it is up
-            JobKind::Reload => self.finish_job(id, JobResult::Failed, out),
+            // Tried again when it is up, or when the reload that is under way is done.
+            JobKind::Reload if matches!(state, ActiveState::Activating | ActiveState::Reloading) => {}
+            _ => self.finish_job(id, JobResult::Invalid, out),
         }
     }
 
-    /// First step of a start: the conditions, if there are any.
+    /// The job is begun; from now on `JobRunningTimeoutSec=` counts.
+    fn job_runs(&mut self, now: Monotonic, id: UnitId) {
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
+        let limit = unit.spec.job_running_timeout.map(|span| now.after(span));
+        let Some(job) = unit.job.as_mut() else { return };
+        job.running = true;
+        let deadline = [job.deadline, limit].into_iter().flatten().min();
+        self.set_job_deadline(id, deadline);
+    }
+
+    pub(super) fn job_expired(&mut self, id: UnitId, out: &mut Vec<Effect>) {
+        let Some(unit) = self.unit(id) else { return };
+        let Some(job) = &unit.job else { return };
+        let action = unit.spec.job_timeout_action;
+        let text = format!("job {}/{} timed out", unit.spec.name, job.kind.word());
+        self.log(out, id, Level::Warning, text.clone());
+        self.finish_job(id, JobResult::Timeout, out);
+        self.act(action, text, out);
+    }
+
+    pub(super) fn act(&mut self, action: Action, reason: String, out: &mut Vec<Effect>) {
+        if action != Action::Nothing {
+            out.push(Effect::Act { action, reason });
+        }
+    }
+
+    /// First steps of a start: has it been started too often, and are its conditions met?
     fn begin_start(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
+        let (interval, burst) = (unit.spec.start_limit_interval, unit.spec.start_limit_burst);
+        if unit.spec.kind.has_start_limit() && !unit.limit.admit(now, interval, burst) {
+            self.start_limit_hit(now, id, out);
+            return;
+        }
         unit.condition = None;
-        if unit.spec.has_conditions {
+        if unit.spec.has_conditions && unit.sub != SubState::AutoRestartQueued {
             unit.checking = true;
             out.push(Effect::CheckConditions { unit: id });
         } else {
             self.activate(now, id, out);
         }
+    }
+
+    fn start_limit_hit(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
+        unit.run.result = ServiceResult::StartLimitHit;
+        unit.run.reason = "started too often".to_owned();
+        unit.run.flush_restarts = true;
+        let (action, name) = (unit.spec.start_limit_action, unit.spec.name.clone());
+        self.set_deadline(id, None);
+        self.log(out, id, Level::Error, "start request repeated too quickly".to_owned());
+        self.set_state(now, id, SubState::Failed, out);
+        self.finish_job(id, JobResult::Failed, out); // unless the change of state has done that
+        self.tell_triggers(now, id, out);
+        self.act(action, format!("unit {name} was started too often"), out);
     }
 
     pub(super) fn conditions_checked(
@@ -171,7 +292,7 @@ impl Supervisor {
             ConditionOutcome::Unmet(what) => {
                 unit.condition = Some(what.clone());
                 self.log(out, id, Level::Info, format!("skipped, condition not met: {what}"));
-                self.finish_job(id, JobResult::Skipped, out);
+                self.finish_job(id, JobResult::Unmet, out);
             }
             ConditionOutcome::AssertFailed(what) => {
                 unit.condition = Some(what.clone());
@@ -179,11 +300,11 @@ impl Supervisor {
                 self.finish_job(id, JobResult::Assert, out);
             }
         }
+        self.tell_triggers(now, id, out);
     }
 
     fn activate(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        unit.started_at = Some(now);
+        let Some(unit) = self.unit(id) else { return };
         match unit.spec.kind {
             UnitKind::Target | UnitKind::Slice => {
                 self.set_state(now, id, SubState::Active, out);
@@ -191,114 +312,27 @@ impl Supervisor {
                     out.push(Effect::Power(*action));
                 }
             }
-            UnitKind::Service => self.start_service(now, id, out),
+            UnitKind::Device | UnitKind::Mount | UnitKind::Swap if unit.present => {
+                self.set_state(now, id, SubState::Active, out);
+            }
+            UnitKind::Service | UnitKind::Socket | UnitKind::Mount | UnitKind::Swap => {
+                self.start_service(now, id, out);
+            }
+            UnitKind::Timer => self.start_timer(now, id, out),
+            UnitKind::Path => self.start_path(now, id, out),
+            UnitKind::Device => {} // the job waits until it is plugged
             UnitKind::Unsupported => self.finish_job(id, JobResult::Unsupported, out),
         }
     }
 
     fn begin_stop(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        match unit.spec.kind {
-            UnitKind::Service => self.stop_service(now, id, out),
-            _ => self.set_state(now, id, SubState::Dead, out),
-        }
-    }
-
-    /// Changes the unit's state and does what follows from it: for its job, for those who depend on it.
-    pub(super) fn set_state(&mut self, now: Monotonic, id: UnitId, sub: SubState, out: &mut Vec<Effect>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        let (old, new) = (unit.active(), sub.active_state());
-        if unit.sub != sub {
-            unit.sub = sub;
-            unit.changed_at = now;
-            out.push(Effect::Changed { unit: id });
-        }
-        if new.is_up() && !old.is_up() {
-            unit.active_since = Some(now);
-        }
-        if new.is_down() && !old.is_down() {
-            unit.active_since = None;
-        }
-        if old == new {
-            return;
-        }
-        let had_job = unit.job.is_some();
-        self.advance_job(id, new, out);
-        if new.is_down() && !old.is_down() {
-            self.went_down(now, id, new, had_job, out);
-        }
-        self.queue.insert(id);
-    }
-
-    /// What the unit's new state means for the job that caused it.
-    pub(super) fn advance_job(&mut self, id: UnitId, new: ActiveState, out: &mut Vec<Effect>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        let result = unit.run.result;
-        let reload_failed = unit.run.reload_failed;
-        let Some(job) = unit.job.as_mut() else { return };
-        match job.kind {
-            JobKind::Start | JobKind::VerifyActive => match new {
-                ActiveState::Active | ActiveState::Reloading => self.finish_job(id, JobResult::Done, out),
-                ActiveState::Failed if job.running => self.finish_job(id, JobResult::Failed, out),
-                ActiveState::Inactive if job.running => {
-                    let skipped = result == ServiceResult::ExecCondition;
-                    self.finish_job(id, if skipped { JobResult::Skipped } else { JobResult::Done }, out);
-                }
-                _ => {}
-            },
-            JobKind::Stop if new.is_down() => self.finish_job(id, JobResult::Done, out),
-            JobKind::Restart if new.is_down() => {
-                job.kind = JobKind::Start;
-                job.running = false;
-                self.requeue_neighbours(id);
-            }
-            JobKind::Reload if job.running => match new {
-                ActiveState::Active => {
-                    self.finish_job(id, if reload_failed { JobResult::Failed } else { JobResult::Done }, out);
-                }
-                ActiveState::Inactive | ActiveState::Failed => self.finish_job(id, JobResult::Failed, out),
-                _ => {}
-            },
-            _ => {}
-        }
-    }
-
-    /// A unit that was up, or nearly, is down: `BindsTo=`, `OnFailure=`, `OnSuccess=`, `Upholds=`.
-    fn went_down(
-        &mut self,
-        now: Monotonic,
-        id: UnitId,
-        new: ActiveState,
-        had_job: bool,
-        out: &mut Vec<Effect>,
-    ) {
         let Some(unit) = self.unit(id) else { return };
-        let restarts_soon = unit.job.as_ref().is_some_and(|job| job.kind == JobKind::Start);
-        let mut wishes: Vec<(UnitId, JobKind)> = Vec::new();
-        if !had_job && !restarts_soon {
-            let up = |other: &UnitId| self.unit(*other).is_some_and(|other| !other.active().is_down());
-            wishes.extend(unit.related(Edge::BoundBy).filter(up).map(|other| (other, JobKind::Stop)));
-        }
-        if new == ActiveState::Failed {
-            wishes.extend(unit.related(Edge::OnFailure).map(|other| (other, JobKind::Start)));
-        } else if !had_job && unit.run.result == ServiceResult::Success {
-            wishes.extend(unit.related(Edge::OnSuccess).map(|other| (other, JobKind::Start)));
-        }
-        let upheld = unit
-            .related(Edge::UpheldBy)
-            .any(|other| self.unit(other).is_some_and(|other| other.active().is_up()));
-        if upheld && !had_job && new == ActiveState::Inactive {
-            wishes.push((id, JobKind::Start));
-        }
-        for (other, kind) in wishes {
-            if let Err(error) = self.enqueue(now, other, kind, Mode::Replace, out) {
-                self.log(
-                    out,
-                    id,
-                    Level::Warning,
-                    format!("cannot {} {}: {error}", kind.word(), self.name(other)),
-                );
-            }
+        match unit.spec.kind {
+            _ if unit.spec.perpetual => self.finish_job(id, JobResult::Skipped, out),
+            UnitKind::Device => self.finish_job(id, JobResult::Skipped, out),
+            kind if kind.has_processes() => self.stop_service(now, id, out),
+            UnitKind::Timer | UnitKind::Path => self.stop_trigger(now, id, SubState::Dead, out),
+            _ => self.set_state(now, id, SubState::Dead, out),
         }
     }
 
@@ -306,32 +340,29 @@ impl Supervisor {
     pub(super) fn finish_job(&mut self, id: UnitId, result: JobResult, out: &mut Vec<Effect>) {
         let mut work = vec![(id, result)];
         while let Some((id, result)) = work.pop() {
-            let Some(unit) = self.units.get_mut(id.index()) else { continue };
-            let Some(job) = unit.job.take() else { continue };
-            unit.checking = false;
-            self.jobs = self.jobs.saturating_sub(1);
+            let Some(job) = self.take_job(id) else { continue };
             out.push(Effect::JobFinished { job: job.id, unit: id, kind: job.kind, result });
-            if unit.sub == SubState::AutoRestart && unit.deadline.is_none() && result != JobResult::Done {
-                // The restart that it waited for came to nothing; there will be no other.
-                unit.sub = if result == JobResult::Skipped { SubState::Dead } else { SubState::Failed };
-                out.push(Effect::Changed { unit: id });
-            }
+            self.give_up_restart(id, result, out);
             self.requeue_neighbours(id);
+            self.review.insert(id);
             let Some(unit) = self.unit(id) else { continue };
-            let came_up = match result {
-                JobResult::Done => true,
-                // An unmet condition is no reason for others not to start; an unmet `Requisite=` is.
-                JobResult::Skipped => job.kind != JobKind::VerifyActive,
-                _ => false,
+            let starts = matches!(job.kind, JobKind::Start | JobKind::VerifyActive);
+            let edges: &[Edge] = match result {
+                // It went well, or had nothing to do: enough for all but those who want it to be up.
+                JobResult::Done | JobResult::Unmet if starts && !unit.active().is_up() => {
+                    &[Edge::RequisiteOf]
+                }
+                JobResult::Done | JobResult::Unmet => &[],
+                _ if starts => &[Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf],
+                _ if job.kind == JobKind::Stop => &[Edge::ConflictedBy],
+                _ => &[],
             };
-            if came_up || goes_down(job.kind) || job.kind == JobKind::Reload {
-                continue;
-            }
-            for edge in [Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf] {
-                for other in unit.related(edge) {
-                    let waits = self.unit(other).and_then(|other| other.job.as_ref()).is_some_and(|job| {
-                        matches!(job.kind, JobKind::Start | JobKind::VerifyActive) && !job.running
-                    });
+            for edge in edges {
+                for other in unit.related(*edge) {
+                    let waits = self
+                        .unit(other)
+                        .and_then(|other| other.job.as_ref())
+                        .is_some_and(|job| matches!(job.kind, JobKind::Start | JobKind::VerifyActive));
                     if waits {
                         work.push((other, JobResult::Dependency));
                     }
@@ -340,8 +371,18 @@ impl Supervisor {
         }
     }
 
+    /// The job of a restart came to nothing before the restart was begun: there will be no other.
+    fn give_up_restart(&mut self, id: UnitId, result: JobResult, out: &mut Vec<Effect>) {
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
+        if unit.sub == SubState::AutoRestartQueued && !matches!(result, JobResult::Done) {
+            unit.sub = if result == JobResult::Unmet { SubState::Dead } else { SubState::Failed };
+            unit.run.flush_restarts = true;
+            out.push(Effect::Changed { unit: id });
+        }
+    }
+
     /// Jobs of units that are ordered with this one may be able to run now.
-    fn requeue_neighbours(&mut self, id: UnitId) {
+    pub(super) fn requeue_neighbours(&mut self, id: UnitId) {
         self.queue.insert(id);
         let Some(unit) = self.units.get(id.index()) else { return };
         for (edge, other) in &unit.edges {

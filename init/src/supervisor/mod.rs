@@ -7,29 +7,56 @@
 //! Where to start: [`Supervisor::request`] plans (`transaction`), `jobs` decides when a planned job may run, `service` is
 //! the life of one service. The behaviour is that of systemd.unit(5), systemd.service(5) and systemd.kill(5).
 
+mod ended;
 mod event;
 mod graph;
 mod jobs;
+mod notification;
+mod notified;
+mod presence;
+mod reactions;
 mod service;
+mod service_spec;
+mod snapshot;
 mod spec;
+mod state;
 mod stopping;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 mod transaction;
+mod triggers;
 mod unit;
 
 pub use event::{
-    CommandRef, ConditionOutcome, Effect, Event, JobId, JobKind, JobResult, KillTarget, Level, Notification,
-    PowerAction, ProcessId,
+    CommandRef, ConditionOutcome, Effect, Event, JobId, JobKind, JobResult, KillTarget, Level, PowerAction,
+    ProcessId,
 };
-pub use spec::{
-    CommandFlags, DEFAULT_TIMEOUT, Edge, ExitSet, ExitStatus, KillMode, LoadState, Monotonic, NotifyAccess,
-    Phase, Restart, ServiceSpec, ServiceType, UnitId, UnitKind, UnitSpec,
+pub use notification::Notification;
+pub use service_spec::{
+    CommandFlags, DEFAULT_TIMEOUT, ExitSet, ExitStatus, KillMode, NotifyAccess, OomPolicy, Phase, Restart,
+    ServiceSpec, ServiceType, TimeoutMode,
 };
+pub use snapshot::{Snapshot, UnitSnapshot};
+pub use spec::{Action, Edge, LoadState, Monotonic, TriggerLimit, TriggerSpec, UnitId, UnitKind, UnitSpec};
+pub use state::{ActiveState, ServiceResult, SubState};
 pub use transaction::{Mode, RequestError};
-pub use unit::{ActiveState, Job, Process, ServiceResult, ServiceRun, SubState, Unit};
+pub use unit::{Job, NotifyState, Process, RateLimit, ServiceRun, Times, Unit};
 
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What is to be done at a point in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Clock {
+    /// The unit's state ends.
+    State,
+    /// The watchdog bites.
+    Watchdog,
+    /// The job has taken too long.
+    Job,
+    /// Whether the unit is to be upheld is looked at again.
+    Uphold,
+}
 
 /// The state machine.
 #[derive(Debug, Default)]
@@ -38,9 +65,13 @@ pub struct Supervisor {
     names: BTreeMap<String, UnitId>,
     processes: BTreeMap<ProcessId, UnitId>,
     /// Points at which something is to be done, by time.
-    timers: BTreeSet<(Monotonic, UnitId)>,
+    timers: BTreeSet<(Monotonic, UnitId, Clock)>,
     /// Units whose job may be able to run.
     queue: BTreeSet<UnitId>,
+    /// Units whose surroundings have changed.
+    review: BTreeSet<UnitId>,
+    /// Services of `Type=idle` whose process waits for the other jobs.
+    idle: BTreeSet<UnitId>,
     last_process: u64,
     last_job: u32,
     jobs: u32,
@@ -63,6 +94,9 @@ impl Supervisor {
             }
             if let Some(unit) = self.units.get_mut(id.index()) {
                 unit.spec = spec;
+                if unit.spec.perpetual {
+                    unit.sub = SubState::Active;
+                }
             }
             fresh.push(id);
         }
@@ -114,7 +148,7 @@ impl Supervisor {
 
     /// When [`Event::Timer`] is due, if nothing happens before.
     pub fn next_deadline(&self) -> Option<Monotonic> {
-        self.timers.first().map(|(when, _)| *when)
+        self.timers.first().map(|(when, ..)| *when)
     }
 
     /// Takes in one event. Events about units and processes that are not known (any more) are ignored.
@@ -130,10 +164,32 @@ impl Supervisor {
             Event::Notify { unit, from, message } => self.notified(now, unit, from, &message, out),
             Event::GroupEmpty { unit } => self.group_empty(now, unit, out),
             Event::MainFound { unit, pid } => self.main_found(now, unit, pid, out),
+            Event::OutOfMemory { unit } => self.out_of_memory(now, unit, out),
+            Event::Listening { unit, error } => self.listening(now, unit, error, out),
+            Event::Traffic { unit } => self.trigger(now, unit, out),
+            Event::Connection { unit, service } => self.connection(now, unit, service, out),
+            Event::TimerArmed { unit, next, may_return } => {
+                self.timer_armed(now, unit, next, may_return, out);
+            }
+            Event::PathChanged { unit } => self.trigger(now, unit, out),
+            Event::ClockChanged => self.clock_changed(out),
+            Event::Presence { unit, present } => self.presence(now, unit, present, out),
             Event::Timer => {}
         }
         self.expire(now, out);
-        self.run_queue(now, out);
+        self.settle(now, out);
+    }
+
+    /// Runs what can run until nothing moves.
+    fn settle(&mut self, now: Monotonic, out: &mut Vec<Effect>) {
+        loop {
+            self.run_queue(now, out);
+            self.review_units(now, out);
+            if self.queue.is_empty() {
+                break;
+            }
+        }
+        self.release_idle(now, out);
     }
 
     /// Asks for a job on a unit, and for all that it takes. Answers with the job's number.
@@ -152,18 +208,35 @@ impl Supervisor {
         if mode == Mode::Isolate && !found.spec.allow_isolate {
             return Err(RequestError::NoIsolate(found.spec.name.clone()));
         }
-        let has_reload =
-            |service: &ServiceSpec| service.commands.get(&Phase::Reload).is_some_and(|list| !list.is_empty());
-        if kind == JobKind::Reload && !found.spec.service.as_ref().is_some_and(has_reload) {
+        if kind == JobKind::Reload && !self.can_reload(unit) {
             return Err(RequestError::NoReload(found.spec.name.clone()));
         }
         let job = self.enqueue(now, unit, kind, mode, out)?;
-        self.run_queue(now, out);
+        self.settle(now, out);
         Ok(job)
     }
 
-    /// Like [`Supervisor::request`], but for a person, whom `RefuseManualStart=` and its like concern. Starts by hand
-    /// also begin a new count of restarts.
+    /// Whether there is anything to reload the unit with.
+    pub fn can_reload(&self, unit: UnitId) -> bool {
+        self.service(unit).is_some_and(|service| {
+            service.kind == ServiceType::NotifyReload
+                || service.commands.get(&Phase::Reload).is_some_and(|list| !list.is_empty())
+        })
+    }
+
+    /// Takes a job away (`systemctl cancel`); false when there is none of this number.
+    pub fn cancel_job(&mut self, now: Monotonic, job: JobId, out: &mut Vec<Effect>) -> bool {
+        let holder = self
+            .ids()
+            .find(|id| self.unit(*id).and_then(|unit| unit.job.as_ref()).is_some_and(|it| it.id == job));
+        let Some(holder) = holder else { return false };
+        self.finish_job(holder, JobResult::Canceled, out);
+        self.settle(now, out);
+        true
+    }
+
+    /// Like [`Supervisor::request`], but for a person, whom `RefuseManualStart=` and its like concern. Starts by hand also
+    /// begin a new count of restarts.
     ///
     /// # Errors
     /// Those of `request`, and the refusals.
@@ -175,13 +248,13 @@ impl Supervisor {
         mode: Mode,
         out: &mut Vec<Effect>,
     ) -> Result<JobId, RequestError> {
-        if let Some(found) = self.units.get_mut(unit.index()) {
-            let starts = matches!(kind, JobKind::Start | JobKind::Restart);
-            let stops = matches!(kind, JobKind::Stop | JobKind::Restart);
+        if let Some(found) = self.units.get(unit.index()) {
+            let restarts = matches!(kind, JobKind::Restart | JobKind::TryRestart);
+            let starts = restarts || matches!(kind, JobKind::Start | JobKind::ReloadOrStart);
+            let stops = restarts || kind == JobKind::Stop;
             if starts && found.spec.refuse_manual_start || stops && found.spec.refuse_manual_stop {
                 return Err(RequestError::Manual(found.spec.name.clone()));
             }
-            found.run.restarts = 0;
         }
         self.request(now, unit, kind, mode, out)
     }
@@ -190,12 +263,14 @@ impl Supervisor {
     pub fn reset_failed(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         unit.limit.reset();
+        unit.trigger_limit.reset();
+        unit.uphold_limit.reset();
         unit.run.restarts = 0;
         if unit.sub == SubState::Failed {
             unit.run.result = ServiceResult::Success;
             self.set_state(now, id, SubState::Dead, out);
         }
-        self.run_queue(now, out);
+        self.settle(now, out);
     }
 
     pub(super) fn lookup_or_insert(&mut self, name: &str) -> UnitId {
@@ -214,40 +289,50 @@ impl Supervisor {
 
     /// Sets the point at which the unit's current state has lasted too long.
     pub(super) fn set_deadline(&mut self, id: UnitId, when: Option<Monotonic>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        if let Some(old) = std::mem::replace(&mut unit.deadline, when)
-            && unit.watchdog != Some(old)
-        {
-            self.timers.remove(&(old, id));
-        }
-        self.timers.extend(when.map(|when| (when, id)));
+        self.set_clock(id, Clock::State, when);
     }
 
     /// Sets the point at which the unit's watchdog bites.
     pub(super) fn set_watchdog(&mut self, id: UnitId, when: Option<Monotonic>) {
+        self.set_clock(id, Clock::Watchdog, when);
+    }
+
+    pub(super) fn set_job_deadline(&mut self, id: UnitId, when: Option<Monotonic>) {
+        self.set_clock(id, Clock::Job, when);
+    }
+
+    pub(super) fn set_uphold(&mut self, id: UnitId, when: Option<Monotonic>) {
+        self.set_clock(id, Clock::Uphold, when);
+    }
+
+    fn set_clock(&mut self, id: UnitId, clock: Clock, when: Option<Monotonic>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
-        if let Some(old) = std::mem::replace(&mut unit.watchdog, when)
-            && unit.deadline != Some(old)
-        {
-            self.timers.remove(&(old, id));
+        let slot = match clock {
+            Clock::State => &mut unit.deadline,
+            Clock::Watchdog => &mut unit.watchdog,
+            Clock::Uphold => &mut unit.uphold_at,
+            Clock::Job => match &mut unit.job {
+                Some(job) => &mut job.deadline,
+                None => return,
+            },
+        };
+        if let Some(old) = std::mem::replace(slot, when) {
+            self.timers.remove(&(old, id, clock));
         }
-        self.timers.extend(when.map(|when| (when, id)));
+        self.timers.extend(when.map(|when| (when, id, clock)));
     }
 
     fn expire(&mut self, now: Monotonic, out: &mut Vec<Effect>) {
-        while let Some((when, id)) = self.timers.first().copied()
+        while let Some((when, id, clock)) = self.timers.first().copied()
             && when <= now
         {
-            self.timers.remove(&(when, id));
-            let Some(unit) = self.units.get_mut(id.index()) else { continue };
-            if unit.watchdog.is_some_and(|due| due <= now) {
-                self.set_watchdog(id, None);
-                self.watchdog_expired(now, id, out);
-            }
-            let Some(unit) = self.units.get_mut(id.index()) else { continue };
-            if unit.deadline.is_some_and(|due| due <= now) {
-                self.set_deadline(id, None);
-                self.deadline_expired(now, id, out);
+            self.timers.remove(&(when, id, clock));
+            self.set_clock(id, clock, None);
+            match clock {
+                Clock::State => self.deadline_expired(now, id, out),
+                Clock::Watchdog => self.watchdog_expired(now, id, out),
+                Clock::Job => self.job_expired(id, out),
+                Clock::Uphold => drop(self.review.insert(id)),
             }
         }
     }

@@ -2,11 +2,14 @@
 //!
 //! How a command is run (user, environment, folders) is the shell's business and not here.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use serde::{Deserialize, Serialize};
+
+use super::event::PowerAction;
+use super::service_spec::ServiceSpec;
+use super::transaction::Mode;
 
 /// A point on `CLOCK_MONOTONIC`, or a span of it, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, Serialize, Deserialize)]
 pub struct Monotonic(pub u64);
 
 impl Monotonic {
@@ -31,7 +34,7 @@ impl UnitId {
     }
 }
 
-/// The kinds of unit that the supervisor can run today.
+/// The kinds of unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnitKind {
     /// `.service`
@@ -40,7 +43,19 @@ pub enum UnitKind {
     Target,
     /// `.slice`: a cgroup that is there when somebody needs it; behaves like a target.
     Slice,
-    /// A kind whose starting is refused (`.socket`, `.timer`, ...).
+    /// `.socket`: descriptors that start a service when something comes in.
+    Socket,
+    /// `.timer`: starts a unit at points in time.
+    Timer,
+    /// `.path`: starts a unit when something happens in the file system.
+    Path,
+    /// `.mount`
+    Mount,
+    /// `.swap`
+    Swap,
+    /// `.device`: there or not, which is not ours to change.
+    Device,
+    /// A kind whose starting is refused (`.automount`, `.scope`).
     Unsupported,
 }
 
@@ -51,8 +66,29 @@ impl UnitKind {
             Some("service") => UnitKind::Service,
             Some("target") => UnitKind::Target,
             Some("slice") => UnitKind::Slice,
+            Some("socket") => UnitKind::Socket,
+            Some("timer") => UnitKind::Timer,
+            Some("path") => UnitKind::Path,
+            Some("mount") => UnitKind::Mount,
+            Some("swap") => UnitKind::Swap,
+            Some("device") => UnitKind::Device,
             _ => UnitKind::Unsupported,
         }
+    }
+
+    /// Whether its commands, if it has any, are run as a service's are.
+    pub fn has_processes(self) -> bool {
+        matches!(self, UnitKind::Service | UnitKind::Socket | UnitKind::Mount | UnitKind::Swap)
+    }
+
+    /// Whether it is there or not without our doing, so that both must be told by the shell.
+    pub fn is_found(self) -> bool {
+        matches!(self, UnitKind::Mount | UnitKind::Swap | UnitKind::Device)
+    }
+
+    /// Whether it counts its starts: those that somebody can ask for in a loop.
+    pub fn has_start_limit(self) -> bool {
+        self.has_processes() || matches!(self, UnitKind::Timer | UnitKind::Path)
     }
 }
 
@@ -105,6 +141,12 @@ pub enum Edge {
     OnFailureOf,
     OnSuccess,
     OnSuccessOf,
+    PropagatesReloadTo,
+    ReloadPropagatedFrom,
+    PropagatesStopTo,
+    StopPropagatedFrom,
+    Triggers,
+    TriggeredBy,
 }
 
 impl Edge {
@@ -132,229 +174,62 @@ impl Edge {
             OnFailureOf => OnFailure,
             OnSuccess => OnSuccessOf,
             OnSuccessOf => OnSuccess,
+            PropagatesReloadTo => ReloadPropagatedFrom,
+            ReloadPropagatedFrom => PropagatesReloadTo,
+            PropagatesStopTo => StopPropagatedFrom,
+            StopPropagatedFrom => PropagatesStopTo,
+            Triggers => TriggeredBy,
+            TriggeredBy => Triggers,
         }
     }
 }
 
-/// `Type=` of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceType {
-    /// Up as soon as the process exists.
-    Simple,
-    /// Up as soon as the program runs in it.
-    Exec,
-    /// Up when the commands have ended.
-    Oneshot,
-    /// Up when the program says so (`READY=1`).
-    Notify,
-    /// Up when the first process has ended and left a daemon behind.
-    Forking,
-}
-
-/// `Restart=` of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of systemd.service(5)")]
-pub enum Restart {
-    No,
-    Always,
-    OnSuccess,
-    OnFailure,
-    OnAbnormal,
-    OnAbort,
-    OnWatchdog,
-}
-
-/// `KillMode=` of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of systemd.kill(5)")]
-pub enum KillMode {
-    ControlGroup,
-    Mixed,
-    Process,
-    None,
-}
-
-/// `NotifyAccess=`: whose messages count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are those of systemd.service(5)")]
-pub enum NotifyAccess {
-    None,
-    Main,
-    Exec,
-    All,
-}
-
-/// The lists of commands of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names are those of systemd.service(5)")]
-pub enum Phase {
-    Condition,
-    StartPre,
-    Start,
-    StartPost,
-    Reload,
-    Stop,
-    StopPost,
-}
-
-impl Phase {
-    /// Every phase, in the order of a service's life.
-    pub const ALL: [Phase; 7] = [
-        Phase::Condition,
-        Phase::StartPre,
-        Phase::Start,
-        Phase::StartPost,
-        Phase::Reload,
-        Phase::Stop,
-        Phase::StopPost,
-    ];
-
-    /// The key that lists the phase's commands.
-    pub fn key(self) -> &'static str {
-        match self {
-            Phase::Condition => "ExecCondition",
-            Phase::StartPre => "ExecStartPre",
-            Phase::Start => "ExecStart",
-            Phase::StartPost => "ExecStartPost",
-            Phase::Reload => "ExecReload",
-            Phase::Stop => "ExecStop",
-            Phase::StopPost => "ExecStopPost",
-        }
-    }
-}
-
-/// One command of a service, as far as the state machine cares.
+/// What happens to the whole machine when a unit comes to a bad end (`FailureAction=` and its kin).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct CommandFlags {
-    /// Prefix `-`: a failure counts as success.
-    pub ignore_failure: bool,
+pub enum Action {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Down in order.
+    Orderly(PowerAction),
+    /// Down without stopping units.
+    Force(PowerAction),
+    /// Down at once, without even a sync.
+    Immediate(PowerAction),
 }
 
-/// A set of exit codes and signals (`SuccessExitStatus=` and its like).
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExitSet {
-    /// Exit codes, 0-255.
-    pub codes: Vec<i32>,
-    /// Signal numbers.
-    pub signals: Vec<i32>,
-}
-
-impl ExitSet {
-    /// Whether `status` is in the set.
-    pub fn contains(&self, status: ExitStatus) -> bool {
-        match status {
-            ExitStatus::Code(code) => self.codes.contains(&code),
-            ExitStatus::Signal { signal, .. } => self.signals.contains(&signal),
-            ExitStatus::Unknown => false,
-        }
-    }
-}
-
-/// How a process ended.
+/// `TriggerLimitIntervalSec=` and `TriggerLimitBurst=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ExitStatus {
-    /// `exit(code)`
-    Code(i32),
-    /// Killed by a signal.
-    Signal {
-        /// Its number.
-        signal: i32,
-        /// Whether the kernel made a core dump.
-        core: bool,
-    },
-    /// It was not our child, so nobody told us.
-    Unknown,
+pub struct TriggerLimit {
+    /// The span; 0 is no limit.
+    pub interval: Monotonic,
+    /// How often within the span; 0 is no limit.
+    pub burst: u32,
 }
 
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExitStatus::Code(code) => write!(out, "exit code {code}"),
-            ExitStatus::Signal { signal, core: false } => write!(out, "signal {signal}"),
-            ExitStatus::Signal { signal, core: true } => write!(out, "signal {signal}, core dumped"),
-            ExitStatus::Unknown => write!(out, "unknown status"),
-        }
-    }
+/// The part of a unit that starts another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TriggerSpec {
+    /// How often it may do that; a unit that does it more often fails.
+    pub limit: TriggerLimit,
+    /// `Accept=` of a socket: every connection has an instance of its own.
+    pub accept: bool,
+    /// `MaxConnections=` of such a socket.
+    pub max_connections: u32,
+    /// `RemainAfterElapse=` of a timer.
+    pub remain_after_elapse: bool,
 }
 
-/// The service part of a unit.
-#[derive(Debug, Clone)]
-pub struct ServiceSpec {
-    /// `Type=`
-    pub kind: ServiceType,
-    /// The commands by phase.
-    pub commands: BTreeMap<Phase, Vec<CommandFlags>>,
-    /// `RemainAfterExit=`
-    pub remain_after_exit: bool,
-    /// `PIDFile=` is set.
-    pub has_pid_file: bool,
-    /// `GuessMainPID=`
-    pub guess_main_pid: bool,
-    /// `Restart=`
-    pub restart: Restart,
-    /// `RestartSec=`
-    pub restart_delay: Monotonic,
-    /// `SuccessExitStatus=`, beyond 0 and the usual signals.
-    pub success: ExitSet,
-    /// `RestartPreventExitStatus=`
-    pub restart_prevent: ExitSet,
-    /// `RestartForceExitStatus=`
-    pub restart_force: ExitSet,
-    /// `TimeoutStartSec=`; `None` is for ever.
-    pub timeout_start: Option<Monotonic>,
-    /// `TimeoutStopSec=`; `None` is for ever.
-    pub timeout_stop: Option<Monotonic>,
-    /// `RuntimeMaxSec=`
-    pub runtime_max: Option<Monotonic>,
-    /// `WatchdogSec=`
-    pub watchdog: Option<Monotonic>,
-    /// `KillMode=`
-    pub kill_mode: KillMode,
-    /// `KillSignal=`
-    pub kill_signal: i32,
-    /// `SendSIGKILL=`
-    pub send_sigkill: bool,
-    /// `SendSIGHUP=`
-    pub send_sighup: bool,
-    /// `NotifyAccess=`
-    pub notify_access: NotifyAccess,
-}
-
-impl Default for ServiceSpec {
+impl Default for TriggerSpec {
     fn default() -> Self {
-        ServiceSpec {
-            kind: ServiceType::Simple,
-            commands: BTreeMap::new(),
-            remain_after_exit: false,
-            has_pid_file: false,
-            guess_main_pid: true,
-            restart: Restart::No,
-            restart_delay: Monotonic(100_000),
-            success: ExitSet::default(),
-            restart_prevent: ExitSet::default(),
-            restart_force: ExitSet::default(),
-            timeout_start: Some(DEFAULT_TIMEOUT),
-            timeout_stop: Some(DEFAULT_TIMEOUT),
-            runtime_max: None,
-            watchdog: None,
-            kill_mode: KillMode::ControlGroup,
-            kill_signal: SIGTERM,
-            send_sigkill: true,
-            send_sighup: false,
-            notify_access: NotifyAccess::None,
+        TriggerSpec {
+            limit: TriggerLimit { interval: Monotonic::seconds(2), burst: 20 },
+            accept: false,
+            max_connections: 64,
+            remain_after_elapse: true,
         }
     }
 }
-
-/// systemd's `DefaultTimeoutStartSec=` and `DefaultTimeoutStopSec=`.
-pub const DEFAULT_TIMEOUT: Monotonic = Monotonic::seconds(90);
-
-pub(super) const SIGHUP: i32 = 1;
-pub(super) const SIGINT: i32 = 2;
-pub(super) const SIGABRT: i32 = 6;
-pub(super) const SIGPIPE: i32 = 13;
-pub(super) const SIGTERM: i32 = 15;
-pub(super) const SIGCONT: i32 = 18;
 
 /// A unit, ready to be added.
 #[derive(Debug, Clone)]
@@ -387,8 +262,30 @@ pub struct UnitSpec {
     pub start_limit_interval: Monotonic,
     /// `StartLimitBurst=`; 0 is no limit.
     pub start_limit_burst: u32,
-    /// The service part, for a [`UnitKind::Service`].
+    /// `StartLimitAction=`
+    pub start_limit_action: Action,
+    /// `FailureAction=`
+    pub failure_action: Action,
+    /// `SuccessAction=`
+    pub success_action: Action,
+    /// `StopWhenUnneeded=`
+    pub stop_when_unneeded: bool,
+    /// `OnFailureJobMode=`
+    pub on_failure_mode: Mode,
+    /// `OnSuccessJobMode=`
+    pub on_success_mode: Mode,
+    /// `JobTimeoutSec=`: longest life of a job.
+    pub job_timeout: Option<Monotonic>,
+    /// `JobRunningTimeoutSec=`: the same, counted from when it was begun.
+    pub job_running_timeout: Option<Monotonic>,
+    /// `JobTimeoutAction=`
+    pub job_timeout_action: Action,
+    /// It cannot be stopped (`-.mount`, `-.slice`).
+    pub perpetual: bool,
+    /// The processes, of a [kind that has any](UnitKind::has_processes).
     pub service: Option<ServiceSpec>,
+    /// What starts another unit, for a socket, timer or path.
+    pub trigger: Option<TriggerSpec>,
 }
 
 impl UnitSpec {
@@ -409,7 +306,18 @@ impl UnitSpec {
             ignore_on_isolate: false,
             start_limit_interval: Monotonic::seconds(10),
             start_limit_burst: 5,
+            start_limit_action: Action::Nothing,
+            failure_action: Action::Nothing,
+            success_action: Action::Nothing,
+            stop_when_unneeded: false,
+            on_failure_mode: Mode::Replace,
+            on_success_mode: Mode::Fail,
+            job_timeout: None,
+            job_running_timeout: None,
+            job_timeout_action: Action::Nothing,
+            perpetual: false,
             service: None,
+            trigger: None,
         }
     }
 

@@ -2,8 +2,10 @@
 
 use super::Supervisor;
 use super::event::{Effect, JobKind, KillTarget, Level};
-use super::spec::{KillMode, Monotonic, Phase, Restart, SIGABRT, SIGCONT, SIGHUP, ServiceSpec, UnitId};
-use super::unit::{ActiveState, Process, ServiceResult, SubState, Unit};
+use super::service_spec::{KillMode, Phase, Restart, SIGCONT, SIGHUP, SIGKILL, ServiceSpec};
+use super::spec::{Monotonic, UnitId, UnitKind};
+use super::state::{ServiceResult, SubState};
+use super::unit::{Process, Unit};
 
 impl Supervisor {
     /// Begins a stop, from whatever state the service is in.
@@ -11,18 +13,21 @@ impl Supervisor {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         unit.run.stop_requested = true;
         match unit.sub {
-            SubState::AutoRestart => {
+            SubState::AutoRestart | SubState::AutoRestartQueued => {
+                unit.run.flush_restarts = true;
                 self.set_deadline(id, None);
                 self.set_state(now, id, SubState::Dead, out);
             }
             SubState::Condition | SubState::StartPre | SubState::Start | SubState::StartPost => {
                 self.enter_signal(now, id, SubState::StopSigterm, ServiceResult::Success, out);
             }
-            SubState::Reload => {
+            SubState::Reload | SubState::ReloadSignal | SubState::ReloadNotify => {
                 self.drop_control(id, out);
                 self.enter_stop(now, id, ServiceResult::Success, out);
             }
-            SubState::Running | SubState::Exited => self.enter_stop(now, id, ServiceResult::Success, out),
+            SubState::Running | SubState::Exited | SubState::Active | SubState::Listening => {
+                self.enter_stop(now, id, ServiceResult::Success, out);
+            }
             _ => {}
         }
     }
@@ -53,7 +58,9 @@ impl Supervisor {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         let Some(service) = &unit.spec.service else { return };
         unit.run.command = None;
+        unit.run.idle_wait = false;
         let kills = matches!(state, SubState::StopSigkill | SubState::FinalSigkill);
+        let aborts = matches!(state, SubState::StopWatchdog | SubState::FinalWatchdog);
         let whole_group = match service.kill_mode {
             KillMode::ControlGroup => true,
             KillMode::Mixed => kills,
@@ -72,28 +79,33 @@ impl Supervisor {
                 SubState::StopSigterm | SubState::StopWatchdog | SubState::StopSigkill => {
                     self.enter_stop_post(now, id, ServiceResult::Success, out);
                 }
-                SubState::FinalSigterm if send_sigkill => {
+                SubState::FinalSigterm | SubState::FinalWatchdog if send_sigkill => {
                     self.enter_signal(now, id, SubState::FinalSigkill, ServiceResult::Success, out);
                 }
                 _ => self.enter_dead(now, id, ServiceResult::Success, out),
             };
         }
-        let (signal, hangup) = match state {
-            SubState::StopWatchdog => (SIGABRT, false),
-            _ => (service.kill_signal, service.send_sighup),
+        let restarting = unit.job.as_ref().is_some_and(|job| job.kind == JobKind::Restart);
+        let signal = match state {
+            _ if kills => service.final_kill_signal,
+            _ if aborts => service.watchdog_signal,
+            SubState::StopSigterm if restarting => service.restart_kill_signal,
+            _ => service.kill_signal,
         };
-        let timeout = service.timeout_stop;
-        if kills && whole_group {
+        let hangup = service.send_sighup && !kills && !aborts && signal != SIGHUP;
+        let timeout = if aborts { service.timeout_abort } else { service.timeout_stop };
+        if signal == SIGKILL && whole_group {
             out.push(Effect::KillGroup { unit: id });
         } else {
+            // KillMode=mixed: the main process gets the signal, the rest only the last one.
             let targets: Vec<KillTarget> = if single {
                 processes.iter().map(|process| KillTarget::Process(process.id)).collect()
             } else {
                 vec![KillTarget::Group]
             };
-            let mut signals = vec![if kills { 9 } else { signal }];
-            if !kills {
-                signals.extend(hangup.then_some(SIGHUP));
+            let mut signals = vec![signal];
+            signals.extend(hangup.then_some(SIGHUP));
+            if signal != SIGKILL {
                 signals.push(SIGCONT); // a stopped process must be able to die
             }
             for target in targets {
@@ -112,6 +124,9 @@ impl Supervisor {
         out: &mut Vec<Effect>,
     ) {
         self.worsen(id, result);
+        if self.unit(id).is_some_and(|unit| unit.spec.kind == UnitKind::Socket) {
+            out.push(Effect::CloseSocket { unit: id });
+        }
         self.begin_phase(now, id, Phase::StopPost, out);
     }
 
@@ -130,56 +145,49 @@ impl Supervisor {
         unit.run.main = None;
         unit.run.control = None;
         unit.run.command = None;
+        unit.run.idle_wait = false;
         let result = unit.run.result;
-        let restart_at = unit.spec.service.as_ref().and_then(|service| {
-            let stopping =
-                unit.run.stop_requested || unit.job.as_ref().is_some_and(|job| job.kind == JobKind::Stop);
-            let restart = !stopping && shall_restart(service, unit);
-            restart.then(|| now.after(service.restart_delay))
-        });
+        let next = unit.run.restarts.saturating_add(1);
+        let is_socket = unit.spec.kind == UnitKind::Socket;
+        let restart =
+            unit.spec.service.as_ref().filter(|_| unit.spec.kind == UnitKind::Service).and_then(|service| {
+                let stopping =
+                    unit.run.stop_requested || unit.job.as_ref().is_some_and(|job| job.kind == JobKind::Stop);
+                let restart = !stopping && shall_restart(service, unit);
+                restart.then(|| (now.after(service.delay(next)), service.restart_direct))
+            });
+        self.idle.remove(&id);
         if result.is_failure() {
             let reason =
-                if unit.run.reason.is_empty() { String::new() } else { format!(": {}", unit.run.reason) };
+                self.unit(id).map(|unit| unit.run.reason.clone()).filter(|reason| !reason.is_empty());
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             self.log(out, id, Level::Error, format!("failed with result '{result}'{reason}"));
         }
-        let (down, down_state) = if result.is_failure() {
-            (SubState::Failed, ActiveState::Failed)
-        } else {
-            (SubState::Dead, ActiveState::Inactive)
-        };
-        out.push(Effect::Release { unit: id, restarting: restart_at.is_some() });
-        match restart_at {
-            None => self.set_state(now, id, down, out),
-            Some(when) => {
+        if is_socket {
+            out.push(Effect::CloseSocket { unit: id });
+        }
+        out.push(Effect::Release { unit: id, restarting: restart.is_some() });
+        let failed = result.is_failure();
+        match restart {
+            None => {
                 if let Some(unit) = self.units.get_mut(id.index()) {
-                    unit.run.restarts = unit.run.restarts.saturating_add(1);
+                    unit.run.flush_restarts = true;
                 }
-                // Whoever waits for this start learns that it came to nothing; the next one is a new job.
-                self.advance_job(id, down_state, out);
+                self.set_state(now, id, if failed { SubState::Failed } else { SubState::Dead }, out);
+            }
+            Some((when, direct)) => {
+                if !direct {
+                    // Others see the end, and whoever waits for this start learns that it came to nothing.
+                    let moment = if failed {
+                        SubState::FailedBeforeAutoRestart
+                    } else {
+                        SubState::DeadBeforeAutoRestart
+                    };
+                    self.set_state(now, id, moment, out);
+                }
                 self.set_state(now, id, SubState::AutoRestart, out);
                 self.set_deadline(id, Some(when));
             }
-        }
-    }
-
-    pub(super) fn group_empty(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        unit.run.populated = false;
-        if unit.run.main.is_none() && unit.run.control.is_none() {
-            self.group_step(now, id, out);
-        }
-    }
-
-    /// Neither main nor control process is left: go on from a state that waited for that.
-    pub(super) fn group_step(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        let Some(unit) = self.unit(id) else { return };
-        match unit.sub {
-            SubState::Running if !unit.run.populated => self.enter_running(now, id, out),
-            SubState::StopSigterm | SubState::StopSigkill | SubState::StopWatchdog if !unit.run.populated => {
-                self.enter_stop_post(now, id, ServiceResult::Success, out);
-            }
-            SubState::FinalSigterm | SubState::FinalSigkill => self.after_final(now, id, out),
-            _ => {}
         }
     }
 

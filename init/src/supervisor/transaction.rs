@@ -44,6 +44,9 @@ pub enum RequestError {
     /// The machine is going down, and this would hinder it.
     #[error("Transaction is destructive: a job for {0} cannot be cancelled, the system is going down.")]
     Irreversible(String),
+    /// `--job-mode=fail`, and a job is there that contradicts this one.
+    #[error("Transaction is destructive: {0} has another job queued.")]
+    Destructive(String),
 }
 
 /// How a request treats the jobs and units that it does not name.
@@ -54,8 +57,18 @@ pub enum Mode {
     Replace,
     /// The same, and nothing later may replace the new ones.
     ReplaceIrreversibly,
-    /// Stops everything that the unit does not need.
+    /// Refused when a job that contradicts it is there.
+    Fail,
+    /// Stops everything that the unit does not need, and cancels all other jobs.
     Isolate,
+    /// Cancels all other jobs.
+    Flush,
+    /// The unit alone, without waiting for its turn.
+    IgnoreDependencies,
+    /// The unit alone, in order.
+    IgnoreRequirements,
+    /// A start that restarts what depends on the unit: that of `Restart=`.
+    RestartDependencies,
 }
 
 /// Jobs that belong together.
@@ -132,7 +145,7 @@ impl Supervisor {
                 }
                 continue;
             }
-            self.check_installed(&jobs)?;
+            self.check_installed(&jobs, mode)?;
             return Ok(Plan { jobs, unordered, notes });
         }
     }
@@ -175,7 +188,9 @@ impl Supervisor {
                     draft.jobs.insert(job, matters);
                 }
             }
-            self.pull(job, &mut work);
+            if !matches!(mode, Mode::IgnoreDependencies | Mode::IgnoreRequirements) {
+                self.pull(job, mode == Mode::RestartDependencies && job == (anchor, kind), &mut work);
+            }
         }
         if mode == Mode::Isolate {
             self.isolate(&mut draft);
@@ -184,13 +199,17 @@ impl Supervisor {
     }
 
     /// Puts the jobs that `job` brings along on the list.
-    fn pull(&self, job: Wanted, work: &mut VecDeque<(Wanted, Option<Wanted>, bool)>) {
+    fn pull(&self, job: Wanted, restarts: bool, work: &mut VecDeque<(Wanted, Option<Wanted>, bool)>) {
         let Some(unit) = self.unit(job.0) else { return };
         let mut add = |edges: &[Edge], kind: JobKind, required: bool| {
-            for edge in edges {
-                work.extend(unit.related(*edge).map(|other| ((other, kind), Some(job), required)));
+            for other in edges.iter().flat_map(|edge| unit.related(*edge)) {
+                let kind = self.collapse(other, kind);
+                if kind != JobKind::Nop {
+                    work.push_back(((other, kind), Some(job), required));
+                }
             }
         };
+        let dependants = [Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf, Edge::ConsistsOf];
         match job.1 {
             JobKind::Start | JobKind::Restart => {
                 add(&[Edge::Requires, Edge::BindsTo], JobKind::Start, true);
@@ -198,23 +217,24 @@ impl Supervisor {
                 add(&[Edge::Wants, Edge::Upholds], JobKind::Start, false);
                 add(&[Edge::Conflicts], JobKind::Stop, true);
                 add(&[Edge::ConflictedBy], JobKind::Stop, false);
-                if job.1 == JobKind::Restart {
-                    for edge in [Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf, Edge::ConsistsOf] {
-                        let running = unit
-                            .related(edge)
-                            .filter(|other| self.unit(*other).is_some_and(|other| !other.active().is_down()));
-                        work.extend(running.map(|other| ((other, JobKind::Restart), Some(job), false)));
-                    }
+                if restarts || job.1 == JobKind::Restart {
+                    add(&dependants, JobKind::TryRestart, false);
                 }
             }
             JobKind::Stop => {
-                add(
-                    &[Edge::RequiredBy, Edge::BoundBy, Edge::RequisiteOf, Edge::ConsistsOf],
-                    JobKind::Stop,
-                    true,
-                );
+                add(&dependants, JobKind::Stop, true);
+                add(&[Edge::PropagatesStopTo], JobKind::Stop, true);
             }
-            JobKind::VerifyActive | JobKind::Reload => {}
+            JobKind::Reload => {
+                let others: Vec<UnitId> = unit.related(Edge::PropagatesReloadTo).collect();
+                for other in others.into_iter().filter(|other| self.can_reload(*other)) {
+                    let kind = self.collapse(other, JobKind::TryReload);
+                    if kind != JobKind::Nop {
+                        work.push_back(((other, kind), Some(job), false));
+                    }
+                }
+            }
+            _ => {}
         }
     }
 
@@ -222,7 +242,9 @@ impl Supervisor {
         let kept: BTreeSet<UnitId> = draft.jobs.keys().map(|(unit, _)| *unit).collect();
         for id in self.ids() {
             let Some(unit) = self.unit(id) else { continue };
-            let idle = unit.active().is_down() && unit.job.is_none();
+            let idle = unit.active().is_down() && unit.job.is_none() || unit.spec.perpetual;
+            // What is found rather than started stays: nobody wants a file system to go for it.
+            let idle = idle || unit.spec.kind == UnitKind::Device;
             if !idle
                 && !unit.spec.ignore_on_isolate
                 && !kept.contains(&id)
@@ -298,7 +320,8 @@ impl Supervisor {
     fn merge(&self, draft: &Draft) -> BTreeMap<UnitId, JobKind> {
         let mut jobs: BTreeMap<UnitId, JobKind> = BTreeMap::new();
         for (unit, kind) in draft.jobs.keys() {
-            jobs.entry(*unit).and_modify(|known| *known = merge_kinds(*known, *kind)).or_insert(*kind);
+            let merged = |known: JobKind| self.collapse(*unit, merge_kinds(known, *kind));
+            jobs.entry(*unit).and_modify(|known| *known = merged(*known)).or_insert(*kind);
         }
         jobs
     }
@@ -313,7 +336,7 @@ impl Supervisor {
             match kind {
                 JobKind::Start | JobKind::VerifyActive => !unit.active().is_up(),
                 JobKind::Stop => !unit.active().is_down(),
-                JobKind::Restart | JobKind::Reload => true,
+                _ => true,
             }
         });
     }
@@ -366,11 +389,17 @@ impl Supervisor {
         others
     }
 
-    fn check_installed(&self, jobs: &BTreeMap<UnitId, JobKind>) -> Result<(), RequestError> {
+    fn check_installed(&self, jobs: &BTreeMap<UnitId, JobKind>, mode: Mode) -> Result<(), RequestError> {
         for (id, kind) in jobs {
             let Some(installed) = self.unit(*id).and_then(|unit| unit.job.as_ref()) else { continue };
-            if installed.irreversible && goes_down(installed.kind) != goes_down(*kind) {
+            if !contradict(installed.kind, *kind) {
+                continue;
+            }
+            if installed.irreversible {
                 return Err(RequestError::Irreversible(self.name(*id).to_owned()));
+            }
+            if mode == Mode::Fail {
+                return Err(RequestError::Destructive(self.name(*id).to_owned()));
             }
         }
         Ok(())
@@ -386,14 +415,24 @@ pub(super) fn goes_down(kind: JobKind) -> bool {
     matches!(kind, JobKind::Stop | JobKind::Restart)
 }
 
-/// What to do when both are asked of one unit; a stop never comes here with something else in a plan.
+/// Whether the two exclude each other: a stop and anything else.
+pub(super) fn contradict(first: JobKind, second: JobKind) -> bool {
+    (first == JobKind::Stop) != (second == JobKind::Stop)
+}
+
+/// What to do when both are asked of one unit and do not [contradict] each other. What it is may depend on the unit's
+/// state: the caller collapses it.
 pub(super) fn merge_kinds(first: JobKind, second: JobKind) -> JobKind {
     use JobKind::*;
     match (first, second) {
         (Stop, _) | (_, Stop) => Stop,
         (Restart, _) | (_, Restart) => Restart,
+        (Start, Reload) | (Reload, Start) | (ReloadOrStart, _) | (_, ReloadOrStart) => ReloadOrStart,
         (Start, _) | (_, Start) => Start,
         (Reload, _) | (_, Reload) => Reload,
-        (VerifyActive, VerifyActive) => VerifyActive,
+        (TryRestart, _) | (_, TryRestart) => TryRestart,
+        (TryReload, _) | (_, TryReload) => TryReload,
+        (VerifyActive, _) | (_, VerifyActive) => VerifyActive,
+        (Nop, Nop) => Nop,
     }
 }

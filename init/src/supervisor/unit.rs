@@ -1,166 +1,14 @@
 //! The running state of one unit.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
 use super::event::{JobId, JobKind, ProcessId};
-use super::spec::{Edge, ExitStatus, Monotonic, Phase, UnitId, UnitSpec};
+use super::service_spec::{ExitStatus, NotifyAccess, Phase, ServiceType};
+use super::spec::{Edge, Monotonic, UnitId, UnitSpec};
+use super::state::{ActiveState, ServiceResult, SubState};
 
-/// systemd's coarse state of a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are systemd's")]
-pub enum ActiveState {
-    Inactive,
-    Activating,
-    Active,
-    Reloading,
-    Deactivating,
-    Failed,
-}
-
-impl ActiveState {
-    /// The word that `systemctl` shows.
-    pub fn word(self) -> &'static str {
-        match self {
-            ActiveState::Inactive => "inactive",
-            ActiveState::Activating => "activating",
-            ActiveState::Active => "active",
-            ActiveState::Reloading => "reloading",
-            ActiveState::Deactivating => "deactivating",
-            ActiveState::Failed => "failed",
-        }
-    }
-
-    /// Neither up nor on its way up or down.
-    pub fn is_down(self) -> bool {
-        matches!(self, ActiveState::Inactive | ActiveState::Failed)
-    }
-
-    /// Up, in its own opinion.
-    pub fn is_up(self) -> bool {
-        matches!(self, ActiveState::Active | ActiveState::Reloading)
-    }
-}
-
-/// systemd's fine state of a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are systemd's")]
-pub enum SubState {
-    Dead,
-    Condition,
-    StartPre,
-    Start,
-    StartPost,
-    Running,
-    Exited,
-    Reload,
-    Stop,
-    StopWatchdog,
-    StopSigterm,
-    StopSigkill,
-    StopPost,
-    FinalSigterm,
-    FinalSigkill,
-    AutoRestart,
-    Failed,
-    /// A target or slice that is reached.
-    Active,
-}
-
-impl SubState {
-    /// The coarse state that this one is part of.
-    pub fn active_state(self) -> ActiveState {
-        match self {
-            SubState::Dead => ActiveState::Inactive,
-            SubState::Failed => ActiveState::Failed,
-            SubState::Condition
-            | SubState::StartPre
-            | SubState::Start
-            | SubState::StartPost
-            | SubState::AutoRestart => ActiveState::Activating,
-            SubState::Running | SubState::Exited | SubState::Active => ActiveState::Active,
-            SubState::Reload => ActiveState::Reloading,
-            SubState::Stop
-            | SubState::StopWatchdog
-            | SubState::StopSigterm
-            | SubState::StopSigkill
-            | SubState::StopPost
-            | SubState::FinalSigterm
-            | SubState::FinalSigkill => ActiveState::Deactivating,
-        }
-    }
-
-    /// The word that `systemctl` shows.
-    pub fn word(self) -> &'static str {
-        match self {
-            SubState::Dead => "dead",
-            SubState::Condition => "condition",
-            SubState::StartPre => "start-pre",
-            SubState::Start => "start",
-            SubState::StartPost => "start-post",
-            SubState::Running => "running",
-            SubState::Exited => "exited",
-            SubState::Reload => "reload",
-            SubState::Stop => "stop",
-            SubState::StopWatchdog => "stop-watchdog",
-            SubState::StopSigterm => "stop-sigterm",
-            SubState::StopSigkill => "stop-sigkill",
-            SubState::StopPost => "stop-post",
-            SubState::FinalSigterm => "final-sigterm",
-            SubState::FinalSigkill => "final-sigkill",
-            SubState::AutoRestart => "auto-restart",
-            SubState::Failed => "failed",
-            SubState::Active => "active",
-        }
-    }
-}
-
-/// Why a service is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are systemd's")]
-pub enum ServiceResult {
-    Success,
-    Resources,
-    Protocol,
-    Timeout,
-    ExitCode,
-    Signal,
-    CoreDump,
-    Watchdog,
-    StartLimitHit,
-    ExecCondition,
-}
-
-impl ServiceResult {
-    /// The word that `$SERVICE_RESULT` and `systemctl` use.
-    pub fn word(self) -> &'static str {
-        match self {
-            ServiceResult::Success => "success",
-            ServiceResult::Resources => "resources",
-            ServiceResult::Protocol => "protocol",
-            ServiceResult::Timeout => "timeout",
-            ServiceResult::ExitCode => "exit-code",
-            ServiceResult::Signal => "signal",
-            ServiceResult::CoreDump => "core-dump",
-            ServiceResult::Watchdog => "watchdog",
-            ServiceResult::StartLimitHit => "start-limit-hit",
-            ServiceResult::ExecCondition => "exec-condition",
-        }
-    }
-
-    /// Whether the unit ends in `failed`. An unmet `ExecCondition=` does not.
-    pub fn is_failure(self) -> bool {
-        !matches!(self, ServiceResult::Success | ServiceResult::ExecCondition)
-    }
-}
-
-impl fmt::Display for ServiceResult {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.word())
-    }
-}
-
-/// A process of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A process of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// The supervisor's number for it.
     pub id: ProcessId,
@@ -168,31 +16,59 @@ pub struct Process {
     pub pid: Option<u32>,
 }
 
-/// What a service has while it is not dead.
-#[derive(Debug, Clone)]
+/// What the main process has last said about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are those of sd_notify(3)")]
+pub enum NotifyState {
+    #[default]
+    Unknown,
+    Ready,
+    Reloading,
+    Stopping,
+}
+
+/// What a unit with processes has while it is not dead.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ServiceRun {
     /// The main process.
     pub main: Option<Process>,
     /// The process of `ExecStartPre=` and its like.
     pub control: Option<Process>,
-    /// Which list of commands is being worked through, and the place in it.
+    /// Which list of commands is being worked through by `control`, and the place in it.
     pub command: Option<(Phase, usize)>,
+    /// Which command of `ExecStart=` the main process is.
+    pub main_command: usize,
     /// Something may still be in the cgroup.
     pub populated: bool,
     /// The worst that has happened since the start.
     pub result: ServiceResult,
     /// How the main process ended.
     pub main_status: Option<ExitStatus>,
-    /// The last `ExecReload=` went wrong.
+    /// The last reload went wrong.
     pub reload_failed: bool,
-    /// `READY=1` was seen since the start.
-    pub ready: bool,
+    /// When the last reload was begun.
+    pub reload_began: Monotonic,
+    /// What it said last.
+    pub notify_state: NotifyState,
+    /// `NOTIFYACCESS=` and `WATCHDOG_USEC=` of the service, which count instead of its file.
+    #[serde(skip)]
+    pub notify_access: Option<NotifyAccess>,
+    /// See `notify_access`.
+    pub watchdog_limit: Option<Monotonic>,
     /// Restarts without a person's doing since it was last started by one.
     pub restarts: u32,
+    /// No restart is to follow, so the next start counts from 0 again.
+    pub flush_restarts: bool,
     /// Somebody asked for it to be stopped, so `Restart=` does not count.
     pub stop_requested: bool,
+    /// Its process of `Type=idle` is still held back.
+    pub idle_wait: bool,
     /// The service's own words (`STATUS=`).
     pub status_text: String,
+    /// `ERRNO=` of the service.
+    pub errno: Option<i32>,
+    /// `BUSERROR=` of the service.
+    pub bus_error: String,
     /// What went wrong, in words, for the status line.
     pub reason: String,
 }
@@ -203,21 +79,29 @@ impl Default for ServiceRun {
             main: None,
             control: None,
             command: None,
+            main_command: 0,
             populated: false,
             result: ServiceResult::Success,
             main_status: None,
             reload_failed: false,
-            ready: false,
+            reload_began: Monotonic::default(),
+            notify_state: NotifyState::Unknown,
+            notify_access: None,
+            watchdog_limit: None,
             restarts: 0,
+            flush_restarts: false,
             stop_requested: false,
+            idle_wait: false,
             status_text: String::new(),
+            errno: None,
+            bus_error: String::new(),
             reason: String::new(),
         }
     }
 }
 
 /// Work that is to be done on a unit. There is at most one job a unit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
     /// Its number.
     pub id: JobId,
@@ -231,40 +115,60 @@ pub struct Job {
     pub unordered: bool,
     /// When it was asked for.
     pub since: Monotonic,
+    /// When it has taken too long.
+    pub(super) deadline: Option<Monotonic>,
 }
 
-/// Counts starts for `StartLimitBurst=`.
-#[derive(Debug, Clone, Default)]
-pub struct StartLimit {
+/// Counts how often something happens within a span.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct RateLimit {
     window: Option<Monotonic>,
-    starts: u32,
+    count: u32,
 }
 
-impl StartLimit {
-    /// Counts a start at `now`; false when it is one too many.
+impl RateLimit {
+    /// Counts once more at `now`; false when that is one too many. A span or a burst of 0 is no limit.
     pub fn admit(&mut self, now: Monotonic, interval: Monotonic, burst: u32) -> bool {
         if interval.0 == 0 || burst == 0 {
             return true;
         }
         match self.window {
             Some(begin) if now < begin.after(interval) => {
-                if self.starts >= burst {
+                if self.count >= burst {
                     return false;
                 }
-                self.starts = self.starts.saturating_add(1);
+                self.count = self.count.saturating_add(1);
             }
             _ => {
                 self.window = Some(now);
-                self.starts = 1;
+                self.count = 1;
             }
         }
         true
     }
 
-    /// Forgets all starts (`reset-failed`).
+    /// Forgets everything (`reset-failed`).
     pub fn reset(&mut self) {
-        *self = StartLimit::default();
+        *self = RateLimit::default();
     }
+
+    /// When the window that counts now began.
+    pub(super) fn began(&self) -> Option<Monotonic> {
+        self.window
+    }
+}
+
+/// When a unit last passed from one coarse state to another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    /// It began to start.
+    pub inactive_exit: Option<Monotonic>,
+    /// It was up.
+    pub active_enter: Option<Monotonic>,
+    /// It was no longer up.
+    pub active_exit: Option<Monotonic>,
+    /// It was down.
+    pub inactive_enter: Option<Monotonic>,
 }
 
 /// A unit with its state.
@@ -278,7 +182,7 @@ pub struct Unit {
     pub sub: SubState,
     /// What is to be done.
     pub job: Option<Job>,
-    /// State of a service.
+    /// State of its processes.
     pub run: ServiceRun,
     /// The shell is looking at the unit's conditions.
     pub(super) checking: bool,
@@ -286,16 +190,30 @@ pub struct Unit {
     pub condition: Option<String>,
     /// When `sub` last changed.
     pub changed_at: Monotonic,
-    /// When it last became active.
+    /// When it became active, while it is not down again.
     pub active_since: Option<Monotonic>,
-    /// When it was last begun to be started.
-    pub started_at: Option<Monotonic>,
+    /// Changes of the coarse state.
+    pub times: Times,
+    /// A mount, swap or device is there.
+    pub present: bool,
+    /// When a timer last elapsed.
+    pub last_trigger: Option<Monotonic>,
+    /// When a timer elapses next.
+    pub next_elapse: Option<Monotonic>,
+    /// Connections that a socket has accepted.
+    pub accepted: u32,
     /// Starts lately.
-    pub(super) limit: StartLimit,
+    pub(super) limit: RateLimit,
+    /// How often it started another unit lately.
+    pub(super) trigger_limit: RateLimit,
+    /// Starts lately because another unit upholds this one.
+    pub(super) uphold_limit: RateLimit,
     /// What ends the current state.
     pub(super) deadline: Option<Monotonic>,
     /// When the service must have sent `WATCHDOG=1`.
     pub(super) watchdog: Option<Monotonic>,
+    /// When to look again whether it is to be upheld.
+    pub(super) uphold_at: Option<Monotonic>,
 }
 
 impl Unit {
@@ -310,16 +228,35 @@ impl Unit {
             condition: None,
             changed_at: Monotonic::default(),
             active_since: None,
-            started_at: None,
-            limit: StartLimit::default(),
+            times: Times::default(),
+            present: false,
+            last_trigger: None,
+            next_elapse: None,
+            accepted: 0,
+            limit: RateLimit::default(),
+            trigger_limit: RateLimit::default(),
+            uphold_limit: RateLimit::default(),
             deadline: None,
             watchdog: None,
+            uphold_at: None,
         }
     }
 
     /// The coarse state.
     pub fn active(&self) -> ActiveState {
-        self.sub.active_state()
+        self.active_in(self.sub)
+    }
+
+    /// The coarse state that `sub` would be. A service of `Type=idle` counts as active from the first step of its start:
+    /// nobody is to wait for it.
+    pub(super) fn active_in(&self, sub: SubState) -> ActiveState {
+        let idle = self.spec.service.as_ref().is_some_and(|service| service.kind == ServiceType::Idle);
+        if idle && sub.is_starting() { ActiveState::Active } else { sub.active_state() }
+    }
+
+    /// The word for the fine state.
+    pub fn sub_word(&self) -> &'static str {
+        self.sub.word_of(self.spec.kind)
     }
 
     /// Units that stand in this relation.
@@ -329,5 +266,14 @@ impl Unit {
 
     pub(super) fn is_related(&self, edge: Edge, other: UnitId) -> bool {
         self.edges.binary_search(&(edge, other)).is_ok()
+    }
+
+    /// The one unit that a socket, timer or path unit starts.
+    pub fn triggered(&self) -> Option<UnitId> {
+        self.related(Edge::Triggers).next()
+    }
+
+    pub(super) fn has_job(&self, kind: JobKind) -> bool {
+        self.job.as_ref().is_some_and(|job| job.kind == kind)
     }
 }

@@ -1,51 +1,17 @@
-//! Starting a service's process: clone3 into its cgroup, set up, execve.
+//! A process of a unit: clone3 into its cgroup, whatever its set-up needs, execve.
 //!
-//! PID 1 has one thread, so the child is a plain copy of it; everything that it needs is made before the clone.
-#![allow(unsafe_code, reason = "clone3, execve and the identity calls have no safe form")]
+//! PID 1 has one thread, so the child is a plain copy of it that may do anything: look users up, wait for a file system,
+//! mount. PID 1 waits for none of it; what goes wrong comes through a pipe. (Executing this binary once more in between,
+//! as systemd does with its executor, would cost more than the pages that a copy of a process this small dirties.)
+#![allow(unsafe_code, reason = "clone3 and execve have no safe form")]
 
 use std::ffi::CString;
 use std::io;
 use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::pipe::PipeFlags;
-
-/// What the process shall be.
-#[derive(Debug)]
-pub struct Plan {
-    /// Absolute path of the program.
-    pub program: CString,
-    /// Its arguments, its name first.
-    pub arguments: Vec<CString>,
-    /// Its environment, `NAME=value`.
-    pub environment: Vec<CString>,
-    /// Descriptors 0, 1 and 2.
-    pub streams: [OwnedFd; 3],
-    /// Descriptor 0 is a terminal, to be its controlling one.
-    pub controlling_terminal: bool,
-    /// User id; `None` leaves root.
-    pub user: Option<u32>,
-    /// Group id.
-    pub group: Option<u32>,
-    /// Supplementary groups.
-    pub groups: Option<Vec<u32>>,
-    /// `(resource, soft, hard)` as setrlimit(2) takes them.
-    pub limits: Vec<(u32, u64, u64)>,
-    /// Nice level.
-    pub nice: Option<i32>,
-    /// For `/proc/self/oom_score_adj`.
-    pub oom_score: Option<CString>,
-    /// File mode mask.
-    pub umask: u32,
-    /// Folder to start in.
-    pub folder: CString,
-    /// It need not exist.
-    pub folder_optional: bool,
-    /// Set `no_new_privs`.
-    pub no_new_privileges: bool,
-    /// SIGPIPE is ignored.
-    pub ignore_sigpipe: bool,
-}
 
 /// A process that was started.
 #[derive(Debug)]
@@ -56,70 +22,29 @@ pub struct Child {
     pub report: OwnedFd,
 }
 
-/// The step that went wrong in the child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Step {
-    Session = 0,
-    Streams = 1,
-    Oom = 2,
-    Nice = 3,
-    Limits = 4,
-    Groups = 5,
-    User = 6,
-    Folder = 7,
-    Privileges = 8,
-    Exec = 9,
-}
-
-impl Step {
-    const ALL: [Step; 10] = [
-        Step::Session,
-        Step::Streams,
-        Step::Oom,
-        Step::Nice,
-        Step::Limits,
-        Step::Groups,
-        Step::User,
-        Step::Folder,
-        Step::Privileges,
-        Step::Exec,
-    ];
-
-    /// The exit code that systemd gives a process which failed here, systemd.exec(5).
-    pub fn exit_code(self) -> i32 {
-        match self {
-            Step::Session => 220,
-            Step::Streams => 209,
-            Step::Oom => 206,
-            Step::Nice => 201,
-            Step::Limits => 205,
-            Step::Groups => 216,
-            Step::User => 217,
-            Step::Folder => 200,
-            Step::Privileges => 227,
-            Step::Exec => 203,
-        }
-    }
-}
-
-/// What the child reports when it cannot become the program.
-#[derive(Debug)]
+/// Why a child could not become its program.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// Where.
-    pub step: Step,
-    /// Why.
-    pub error: io::Error,
+    /// The exit code that systemd gives a process which failed at this, systemd.exec(5), "Process Exit Codes".
+    pub code: u8,
+    /// The setting that could not be honoured, and why.
+    pub text: String,
 }
 
 impl Failure {
+    /// Longest report: what a pipe takes at once, so that the child never waits for PID 1 (`PIPE_BUF`).
+    pub const LONGEST: usize = 4096;
+
     /// Reads a report; `None` when it is not one.
     pub fn parse(bytes: &[u8]) -> Option<Failure> {
-        let (step, errno) = bytes.split_first()?;
-        let step = Step::ALL.into_iter().find(|known| *known as u8 == *step)?;
-        let errno = i32::from_le_bytes(errno.get(..4)?.try_into().ok()?);
-        Some(Failure { step, error: io::Error::from_raw_os_error(errno) })
+        let (code, text) = bytes.split_first()?;
+        Some(Failure { code: *code, text: String::from_utf8_lossy(text).into_owned() })
+    }
+
+    /// What goes through the pipe.
+    fn report(&self) -> Vec<u8> {
+        let text = self.text.bytes().take(Failure::LONGEST - 1);
+        [self.code].into_iter().chain(text).collect()
     }
 }
 
@@ -143,15 +68,44 @@ struct CloneArgs {
 /// `CLONE_INTO_CGROUP`, linux/sched.h; since Linux 5.7.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// Starts a process, in the cgroup whose folder is given.
+/// Starts a process, in the cgroup whose folder is given. It runs `child`, which returns only when it has failed to
+/// become another program; it gets the descriptor of its report to keep its hands off.
 ///
 /// # Errors
 /// When there is no pipe or no process to be had. What goes wrong in the child comes through [`Child::report`].
-pub fn spawn(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Child> {
+pub fn spawn(
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce(&mut ReportPipe) -> Failure,
+) -> io::Result<Child> {
     let (report, child_report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&report, true)?;
-    let arguments = pointers(&plan.arguments);
-    let environment = pointers(&plan.environment);
+    let pid = clone_process(cgroup)?;
+    if pid == 0 {
+        let mut pipe = ReportPipe(child_report.as_raw_fd());
+        // A bug in the set-up must end this copy of PID 1, not let it go on as a second one.
+        let failure = catch_unwind(AssertUnwindSafe(|| child(&mut pipe)))
+            .unwrap_or_else(|_| Failure { code: 255, text: "a bug in the set-up of the process".to_owned() });
+        exit_with(&failure, &pipe)
+    }
+    drop(child_report);
+    Ok(Child { pid, report })
+}
+
+/// Runs a function in a process of its own, for work that PID 1 must not wait for. Nobody hears how it ends.
+///
+/// # Errors
+/// When there is no process to be had.
+pub fn detached(work: impl FnOnce()) -> io::Result<()> {
+    if clone_process(None)? == 0 {
+        let code = i32::from(catch_unwind(AssertUnwindSafe(work)).is_err());
+        // SAFETY: _exit does not return and runs no handlers of the process that this is a copy of.
+        unsafe { libc::_exit(code) }
+    }
+    Ok(())
+}
+
+/// fork(2) with a cgroup to start in; 0 in the child.
+fn clone_process(cgroup: Option<BorrowedFd<'_>>) -> io::Result<u32> {
     let mut request =
         CloneArgs { exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()), ..CloneArgs::default() };
     if let Some(cgroup) = cgroup {
@@ -164,101 +118,60 @@ pub fn spawn(plan: &Plan, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Child> {
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
-    if pid == 0 {
-        // SAFETY: this is the child; both vectors are NUL-terminated arrays of C strings that live as long as it does.
-        unsafe { become_program(plan, arguments.as_ptr(), environment.as_ptr(), child_report.as_raw_fd()) }
-    }
-    drop(child_report);
-    Ok(Child { pid: u32::try_from(pid).unwrap_or(0), report })
+    u32::try_from(pid).map_err(io::Error::other)
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
-}
+/// The child's end of its report.
+#[derive(Debug)]
+pub struct ReportPipe(RawFd);
 
-/// The child: does what the plan says and never returns.
-///
-/// # Safety
-/// Only in a child that shares nothing with its parent; the arrays must end with a null pointer.
-unsafe fn become_program(
-    plan: &Plan,
-    arguments: *const *const libc::c_char,
-    environment: *const *const libc::c_char,
-    report: RawFd,
-) -> ! {
-    // SAFETY: see above; the callee allocates nothing.
-    let step = match unsafe { set_up(plan) } {
-        Err(step) => step,
-        Ok(()) => {
-            // SAFETY: the program is a C string, the arrays are as execve wants them.
-            unsafe { libc::execve(plan.program.as_ptr(), arguments, environment) };
-            Step::Exec
+impl ReportPipe {
+    /// Hands descriptors on to the program as 3 and following, in order. The report, if it is in their way, moves.
+    ///
+    /// # Errors
+    /// The kernel's: too many open files.
+    pub fn pass(&mut self, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        const FIRST: RawFd = 3;
+        let count = RawFd::try_from(descriptors.len()).map_err(io::Error::other)?;
+        let above = FIRST.saturating_add(count);
+        let lift = |number: RawFd| {
+            // SAFETY: plain numbers; the answer is a new descriptor of this process.
+            let lifted = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, above) };
+            if lifted < 0 { Err(io::Error::last_os_error()) } else { Ok(lifted) }
+        };
+        self.0 = lift(self.0)?;
+        let lifted: Vec<RawFd> =
+            descriptors.iter().map(|descriptor| lift(descriptor.as_raw_fd())).collect::<Result<_, _>>()?;
+        // Their old numbers may be overwritten below: whoever owns them must not close them again.
+        std::mem::forget(descriptors);
+        for (target, source) in (FIRST..).zip(lifted) {
+            // SAFETY: plain numbers. What was open as `target` belongs to the copy of PID 1 that execve ends.
+            if unsafe { libc::dup2(source, target) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
         }
-    };
-    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-    let [a, b, c, d] = errno.to_le_bytes();
-    let message = [step as u8, a, b, c, d];
+        Ok(())
+    }
+}
+
+fn exit_with(failure: &Failure, pipe: &ReportPipe) -> ! {
+    let message = failure.report();
     // SAFETY: the buffer is live and has the length given; _exit does not return and runs no handlers.
     unsafe {
-        libc::write(report, message.as_ptr().cast(), message.len());
-        libc::_exit(step.exit_code())
+        libc::write(pipe.0, message.as_ptr().cast(), message.len());
+        libc::_exit(i32::from(failure.code))
     }
 }
 
-/// Everything between clone and exec. The order matters: what needs root comes before the change of user, the folder
-/// after it.
-///
-/// # Safety
-/// Only in a child that shares nothing with its parent.
-unsafe fn set_up(plan: &Plan) -> Result<(), Step> {
-    let check = |result: libc::c_int, step: Step| if result < 0 { Err(step) } else { Ok(()) };
-    // SAFETY: each call takes plain numbers, or pointers to values that live in this frame or in the plan.
-    unsafe {
-        check(libc::setsid(), Step::Session)?;
-        for (number, stream) in (0..).zip(&plan.streams) {
-            check(libc::dup2(stream.as_raw_fd(), number), Step::Streams)?;
-        }
-        if plan.controlling_terminal {
-            // 1: take it from a session that has it; ours is the newer one.
-            check(libc::ioctl(0, libc::TIOCSCTTY as _, 1), Step::Streams)?;
-        }
-        let mut mask: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut mask);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut());
-        libc::signal(libc::SIGPIPE, if plan.ignore_sigpipe { libc::SIG_IGN } else { libc::SIG_DFL });
-        if let Some(score) = &plan.oom_score {
-            let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-            check(file, Step::Oom)?;
-            let bytes = score.as_bytes();
-            check(if libc::write(file, bytes.as_ptr().cast(), bytes.len()) < 0 { -1 } else { 0 }, Step::Oom)?;
-            libc::close(file);
-        }
-        if let Some(nice) = plan.nice {
-            check(libc::setpriority(libc::PRIO_PROCESS, 0, nice), Step::Nice)?;
-        }
-        for (resource, soft, hard) in &plan.limits {
-            let limit = libc::rlimit { rlim_cur: *soft, rlim_max: *hard };
-            // The parameter's type differs between C libraries; the numbers are below 16.
-            check(libc::setrlimit(*resource as _, &raw const limit), Step::Limits)?;
-        }
-        libc::umask(plan.umask);
-        if let Some(groups) = &plan.groups {
-            check(libc::setgroups(groups.len(), groups.as_ptr()), Step::Groups)?;
-        }
-        if let Some(group) = plan.group {
-            check(libc::setresgid(group, group, group), Step::Groups)?;
-        }
-        if let Some(user) = plan.user {
-            check(libc::setresuid(user, user, user), Step::User)?;
-        }
-        if libc::chdir(plan.folder.as_ptr()) < 0 {
-            check(if plan.folder_optional { libc::chdir(c"/".as_ptr()) } else { -1 }, Step::Folder)?;
-        }
-        if plan.no_new_privileges {
-            check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), Step::Privileges)?;
-        }
-    }
-    Ok(())
+/// Becomes another program; returns only with the reason why not.
+pub fn execute(program: &CString, arguments: &[CString], environment: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+    };
+    let (arguments, environment) = (pointers(arguments), pointers(environment));
+    // SAFETY: the program is a C string, both arrays end with a null pointer and point to strings that outlive the call.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), environment.as_ptr()) };
+    io::Error::last_os_error()
 }
 
 /// Takes over a descriptor that an earlier program of this process left open.
@@ -272,4 +185,18 @@ pub fn inherited(number: RawFd) -> Option<OwnedFd> {
     }
     // SAFETY: it is open, above the standard streams, and the caller was told by environment that it is its own.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_survive_the_pipe_and_keep_to_its_size() {
+        let failure = Failure { code: 226, text: "ReadOnlyPaths=/x: no such file".to_owned() };
+        assert_eq!(Failure::parse(&failure.report()), Some(failure));
+        assert_eq!(Failure::parse(b""), None);
+        let long = Failure { code: 1, text: "x".repeat(10_000) };
+        assert_eq!(long.report().len(), Failure::LONGEST);
+    }
 }

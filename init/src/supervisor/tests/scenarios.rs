@@ -157,7 +157,7 @@ fn an_unmet_condition_skips_the_unit_and_holds_nobody_up() {
     world.unmet.push(unit);
     world.request("b.service", JobKind::Start).unwrap();
     assert_eq!((world.sub("a.service"), world.sub("b.service")), (SubState::Dead, SubState::Running));
-    assert!(world.finished.contains(&("a.service".to_owned(), JobKind::Start, JobResult::Skipped)));
+    assert!(world.finished.contains(&("a.service".to_owned(), JobKind::Start, JobResult::Unmet)));
 }
 
 #[test]
@@ -338,9 +338,12 @@ fn a_forking_service_is_up_when_its_daemon_is_found() {
 }
 
 #[test]
-fn on_failure_starts_its_unit_once_the_restarts_are_used_up() {
+fn with_direct_restarts_on_failure_comes_once_they_are_used_up() {
     let mut world = World::new(vec![
-        service("a.service", &[(Edge::OnFailure, "b.service")], |spec| spec.restart = Restart::OnFailure),
+        service("a.service", &[(Edge::OnFailure, "b.service")], |spec| {
+            spec.restart = Restart::OnFailure;
+            spec.restart_direct = true;
+        }),
         service("b.service", &[], |_| {}),
     ]);
     world.request("a.service", JobKind::Start).unwrap();

@@ -29,9 +29,21 @@ pub struct World {
     pub finished: Vec<(String, JobKind, JobResult)>,
     pub trace: Vec<String>,
     pub power: Option<PowerAction>,
+    /// Deeds for the whole machine that were asked for.
+    pub acts: Vec<Action>,
+    /// Sockets that are open, and whether what comes in is told.
+    pub sockets: BTreeMap<UnitId, bool>,
+    /// Path units whose paths are watched.
+    pub watched: BTreeSet<UnitId>,
+    /// Timers elapse this long after they were last armed; those that are not here never do.
+    pub intervals: BTreeMap<UnitId, Monotonic>,
+    /// Connections that wait for their instance's process.
+    pub connections: BTreeSet<UnitId>,
     /// When a unit was last seen up, or its start counted as done.
     last_up: BTreeMap<UnitId, Monotonic>,
     up: BTreeSet<UnitId>,
+    /// When a unit's conditions were last looked at, which is when its start was begun.
+    checked: BTreeMap<UnitId, Monotonic>,
     next_pid: u32,
 }
 
@@ -50,8 +62,14 @@ impl World {
             finished: Vec::new(),
             trace: Vec::new(),
             power: None,
+            acts: Vec::new(),
+            sockets: BTreeMap::new(),
+            watched: BTreeSet::new(),
+            intervals: BTreeMap::new(),
+            connections: BTreeSet::new(),
             last_up: BTreeMap::new(),
             up: BTreeSet::new(),
+            checked: BTreeMap::new(),
             next_pid: 100,
         }
     }
@@ -157,6 +175,7 @@ impl World {
                 vec![Event::Conditions { unit, outcome: ConditionOutcome::Unmet("test".to_owned()) }]
             }
             Effect::CheckConditions { unit } => {
+                self.checked.insert(unit, self.now);
                 vec![Event::Conditions { unit, outcome: ConditionOutcome::Met }]
             }
             Effect::Spawn { unit, process, command, .. } => self.spawn(unit, process, command),
@@ -197,6 +216,44 @@ impl World {
                 self.power = Some(action);
                 Vec::new()
             }
+            Effect::Act { action, .. } => {
+                self.acts.push(action);
+                Vec::new()
+            }
+            Effect::Listen { unit } => {
+                self.sockets.entry(unit).or_insert(false);
+                vec![Event::Listening { unit, error: None }]
+            }
+            Effect::WatchSocket { unit, watch } => {
+                let open = self.sockets.contains_key(&unit);
+                assert!(open || !watch, "{} is watched but not open", self.sup.name(unit));
+                self.sockets.entry(unit).and_modify(|watched| *watched = watch);
+                Vec::new()
+            }
+            Effect::CloseSocket { unit } => {
+                self.sockets.remove(&unit);
+                Vec::new()
+            }
+            Effect::DropConnection { service } => {
+                self.connections.remove(&service);
+                Vec::new()
+            }
+            Effect::ArmTimer { unit } => {
+                let next = self.intervals.get(&unit).map(|span| self.now.after(*span));
+                vec![Event::TimerArmed { unit, next, may_return: false }]
+            }
+            Effect::TimerElapsed { unit } => {
+                self.trace.push(format!("{} elapsed", self.sup.name(unit)));
+                Vec::new()
+            }
+            Effect::WatchPath { unit, .. } => {
+                self.watched.insert(unit);
+                Vec::new()
+            }
+            Effect::UnwatchPath { unit } => {
+                self.watched.remove(&unit);
+                Vec::new()
+            }
         }
     }
 
@@ -215,6 +272,7 @@ impl World {
             self.check_order(unit);
         }
         self.next_pid += 1;
+        self.connections.remove(&unit);
         self.alive.insert(process, (unit, command));
         vec![Event::Spawned { process, pid: self.next_pid }, Event::Executed { process }]
     }
@@ -225,7 +283,8 @@ impl World {
         for earlier in found.related(Edge::After) {
             let other = self.sup.unit(earlier).unwrap();
             // One that was asked for by what happened after the start, in the same event, came too late to be waited for.
-            let too_late = other.job.as_ref().is_some_and(|job| job.since == self.now);
+            let begun = self.checked.get(&unit).copied().unwrap_or(self.now);
+            let too_late = other.job.as_ref().is_some_and(|job| job.since == self.now || job.since == begun);
             assert!(
                 too_late || other.job.is_none(),
                 "{} starts before {} is done with {:?}",
@@ -283,13 +342,23 @@ impl World {
         for id in self.sup.ids() {
             let unit = self.sup.unit(id).unwrap();
             let name = &unit.spec.name;
-            if matches!(unit.sub, SubState::Dead | SubState::Failed | SubState::AutoRestart) {
+            if matches!(unit.sub, SubState::Dead | SubState::Failed) || unit.sub.is_auto_restart() {
                 assert!(
                     unit.run.main.is_none() && unit.run.control.is_none(),
                     "{name} is down and has processes"
                 );
             }
-            if unit.sub == SubState::AutoRestart {
+            if unit.spec.kind == UnitKind::Socket {
+                let open = self.sockets.contains_key(&id);
+                let listens = self.sockets.get(&id) == Some(&true);
+                assert!(!unit.active().is_down() || !open, "{name} is down and has descriptors");
+                assert!(unit.sub != SubState::Listening || listens, "{name} listens to nothing");
+            }
+            if unit.spec.kind == UnitKind::Path {
+                let watched = self.watched.contains(&id);
+                assert_eq!(unit.active().is_up(), watched, "{name} is {} and watches", unit.sub.word());
+            }
+            if unit.sub.is_auto_restart() {
                 let waits = unit.job.is_some() || self.sup.next_deadline().is_some();
                 assert!(waits, "{name} waits for a restart that nobody will do");
             }
