@@ -1,5 +1,6 @@
 //! From what a sender says to an entry that is kept: trusted fields added, levels and rates applied.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -10,12 +11,22 @@ use super::entry::{Entry, Id, Priority, Stamp};
 use super::keeper::{Keeper, own_entry};
 use super::limit::{Limit, RateLimiter, Suppressed, Verdict};
 use super::stream::{Header, Line};
-use super::{native, syslog};
+use super::{native, ports, syslog};
 
 /// `SD_MESSAGE_JOURNAL_DROPPED` of sd-messages.h: a service logged too much.
 const MESSAGE_DROPPED: &str = "a596d6fe7bfa4994828e72309e95d61e";
-/// Where the service manager leaves the limits of units, as links whose targets are the values.
-const UNIT_SETTINGS: &str = "run/systemd/units";
+/// How long what a unit may log is believed, in microseconds.
+const FRESH: u64 = 1_000_000;
+/// Units whose limits are remembered.
+const MOST_UNITS: usize = 256;
+
+/// What a unit may log.
+#[derive(Debug, Clone, Copy)]
+struct Allowance {
+    limit: Limit,
+    level: u8,
+    read_at: u64,
+}
 
 /// Everything that entries go through.
 #[derive(Debug)]
@@ -27,6 +38,7 @@ pub struct Intake {
     limiter: RateLimiter,
     machine: Id,
     settings: PathBuf,
+    allowances: BTreeMap<String, Allowance>,
 }
 
 impl Intake {
@@ -38,7 +50,8 @@ impl Intake {
             contexts: Contexts::new(Path::new("/proc")),
             limiter: RateLimiter::default(),
             machine,
-            settings: root.join(UNIT_SETTINGS),
+            settings: root.join(ports::UNIT_SETTINGS),
+            allowances: BTreeMap::new(),
         }
     }
 
@@ -119,28 +132,46 @@ impl Intake {
             context::add(&mut entry, sender, context, unit);
         }
         let source = entry.get("_SYSTEMD_UNIT").map(|unit| String::from_utf8_lossy(unit).into_owned());
-        let limit = self.limit_of(source.as_deref());
+        let now = entry.stamp.monotonic;
+        let allowance = self.allowance(source.as_deref(), now);
+        if entry.priority() > allowance.level {
+            return;
+        }
         // Without a unit it is the user who is held to it. PID 1 logs for all units, and is not.
         let source =
             source.unwrap_or_else(|| sender.map_or_else(String::new, |it| format!("user {}", it.uid)));
-        let now = entry.stamp.monotonic;
         if sender.is_some_and(|sender| sender.pid == 1)
-            || self.limiter.admit(now, &source, entry.priority(), limit) == Verdict::Keep
+            || self.limiter.admit(now, &source, entry.priority(), allowance.limit) == Verdict::Keep
         {
             self.finish(entry, to_console);
         }
     }
 
-    fn limit_of(&self, unit: Option<&str>) -> Limit {
-        let value = |what: &str| -> Option<u64> {
-            let link = std::fs::read_link(self.settings.join(format!("log-rate-limit-{what}:{}", unit?)));
-            link.ok()?.to_str()?.parse().ok()
-        };
-        let burst = value("burst").map(|burst| u32::try_from(burst).unwrap_or(u32::MAX));
-        Limit {
-            interval: value("interval").unwrap_or(self.config.rate_interval),
-            burst: burst.unwrap_or(self.config.rate_burst),
+    /// What a unit may log, by its own settings or the journal's.
+    fn allowance(&mut self, unit: Option<&str>, now: u64) -> Allowance {
+        let limit = Limit { interval: self.config.rate_interval, burst: self.config.rate_burst };
+        let common = Allowance { limit, level: Priority::DEBUG, read_at: now };
+        let Some(unit) = unit else { return common };
+        let known = self.allowances.get(unit).filter(|known| now.saturating_sub(known.read_at) < FRESH);
+        if let Some(known) = known {
+            return *known;
         }
+        let value = |name: &str| -> Option<u64> {
+            std::fs::read_link(self.settings.join(format!("{name}:{unit}"))).ok()?.to_str()?.parse().ok()
+        };
+        let burst = value(ports::RATE_BURST).map(|burst| u32::try_from(burst).unwrap_or(u32::MAX));
+        let interval = value(ports::RATE_INTERVAL).unwrap_or(limit.interval);
+        let level = value(ports::LEVEL_MAX).and_then(|level| u8::try_from(level).ok());
+        let allowance = Allowance {
+            limit: Limit { interval, burst: burst.unwrap_or(limit.burst) },
+            level: level.unwrap_or(Priority::DEBUG),
+            read_at: now,
+        };
+        if self.allowances.len() >= MOST_UNITS {
+            self.allowances.clear();
+        }
+        self.allowances.insert(unit.to_owned(), allowance);
+        allowance
     }
 
     fn finish(&mut self, mut entry: Entry, to_console: bool) {

@@ -18,6 +18,15 @@ pub const VARIABLE: &str = "FERRITE_JOURNAL_FDS";
 /// Names of streams begin with this.
 pub const STREAM: &str = "stream ";
 
+/// Where the service manager leaves the limits of units, below the root: links `NAME:UNIT` whose targets are the values.
+pub const UNIT_SETTINGS: &str = "run/systemd/units";
+/// `LogRateLimitIntervalSec=`, microseconds.
+pub const RATE_INTERVAL: &str = "log-rate-limit-interval";
+/// `LogRateLimitBurst=`, messages.
+pub const RATE_BURST: &str = "log-rate-limit-burst";
+/// `LogLevelMax=`, 0 to 7.
+pub const LEVEL_MAX: &str = "log-level-max";
+
 /// Path of the native protocol's socket below the folder.
 pub const NATIVE: &str = "socket";
 /// Path of the stream protocol's socket below the folder.

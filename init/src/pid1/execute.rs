@@ -84,6 +84,9 @@ impl Shell {
         let service = file.service().ok_or((219, "it is no service".to_owned()))?;
         let command = translate::commands(service, place.phase).get(place.index);
         let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
+        if let Some(journal) = &mut self.journal {
+            journal.publish(self.sup.name(unit), &service.exec);
+        }
         let (log, output) =
             self.log_for(unit, &service.exec, &command.program).map_err(resources("cannot log"))?;
         variables.extend(journal::stream_variable(&log).map(|value| ("JOURNAL_STREAM", value)));

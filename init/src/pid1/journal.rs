@@ -1,7 +1,7 @@
 //! What PID 1 does for the journal: it makes the sockets before anything can log, keeps them and a copy of every stream
 //! across the journal's restarts, connects services to it, and logs to it itself. Nothing here waits.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -43,6 +43,9 @@ pub struct JournalPorts {
     store: OwnedFd,
     lent: OwnedFd,
     streams: BTreeMap<String, OwnedFd>,
+    root: PathBuf,
+    /// Units whose limits were left for the journal.
+    published: BTreeSet<String>,
 }
 
 impl JournalPorts {
@@ -71,7 +74,25 @@ impl JournalPorts {
         }
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (store, lent) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        Ok(JournalPorts { folder, ports, store, lent, streams: BTreeMap::new() })
+        Ok(JournalPorts::with(root, folder, ports, (store, lent), BTreeMap::new()))
+    }
+
+    fn with(
+        root: &Path,
+        folder: PathBuf,
+        ports: Ports,
+        (store, lent): (OwnedFd, OwnedFd),
+        streams: BTreeMap<String, OwnedFd>,
+    ) -> JournalPorts {
+        JournalPorts {
+            folder,
+            ports,
+            store,
+            lent,
+            streams,
+            root: root.to_owned(),
+            published: BTreeSet::new(),
+        }
     }
 
     /// Goes on with the sockets and streams that a [`JournalPorts::hand_over`] has described.
@@ -80,9 +101,8 @@ impl JournalPorts {
         let Inherited { ports, streams, keeper } = Inherited::take(Some(kept), &folder)?;
         let mut streams: BTreeMap<String, OwnedFd> = streams.into_iter().collect();
         let pair = streams.remove(STORE).zip(keeper);
-        let (store, lent) =
-            pair.ok_or_else(|| io::Error::other("the pair to the journal was not handed over"))?;
-        Ok(JournalPorts { folder, ports, store, lent, streams })
+        let pair = pair.ok_or_else(|| io::Error::other("the pair to the journal was not handed over"))?;
+        Ok(JournalPorts::with(root, folder, ports, pair, streams))
     }
 
     /// What the journal sends, to be polled.
@@ -126,6 +146,36 @@ impl JournalPorts {
             let _closed = fcntl_setfd(descriptor, FdFlags::empty());
         }
         Lease { variable, descriptors }
+    }
+
+    /// Leaves a unit's limits where the journal reads them: links with the values for targets, as systemd has them.
+    pub fn publish(&mut self, unit: &str, exec: &ExecContext) {
+        let interval = exec.log_rate_limit_interval.map(|span| {
+            span.finite().map_or(0, |span| u64::try_from(span.as_micros()).unwrap_or(u64::MAX)).to_string()
+        });
+        let values = [
+            (ports::RATE_INTERVAL, interval),
+            (ports::RATE_BURST, exec.log_rate_limit_burst.map(|burst| burst.to_string())),
+            (ports::LEVEL_MAX, exec.log_level_max.map(|level| level.to_string())),
+        ];
+        let is_set = values.iter().any(|(_, value)| value.is_some());
+        // Most units set none, and cost nothing.
+        if !is_set && !self.published.contains(unit) {
+            return;
+        }
+        let folder = self.root.join(ports::UNIT_SETTINGS);
+        // Lost, the journal's own limits hold.
+        let _defaults = fs::create_dir_all(&folder);
+        for (name, value) in values {
+            let link = folder.join(format!("{name}:{unit}"));
+            let _absent = fs::remove_file(&link);
+            let _defaults = value.map(|value| std::os::unix::fs::symlink(value, &link));
+        }
+        if is_set {
+            self.published.insert(unit.to_owned());
+        } else {
+            self.published.remove(unit);
+        }
     }
 
     /// A stream for a process of a unit; where none is to be had, the kernel's log, else nothing.
@@ -337,6 +387,24 @@ mod tests {
         sockets::send(&journal.lent, b"stream a", &[]).unwrap();
         journal.read();
         assert!(journal.streams.is_empty());
+    }
+
+    #[test]
+    fn limits_of_a_unit_are_left_for_the_journal_and_taken_away() {
+        let root = tempfile::tempdir().unwrap();
+        let mut journal = JournalPorts::open(root.path()).unwrap();
+        let link = |name: &str| {
+            fs::read_link(root.path().join(ports::UNIT_SETTINGS).join(format!("{name}:a.service")))
+        };
+        let mut exec =
+            ExecContext { log_rate_limit_burst: Some(5), log_level_max: Some(4), ..ExecContext::default() };
+        journal.publish("a.service", &exec);
+        assert_eq!(link(ports::RATE_BURST).unwrap(), Path::new("5"));
+        assert_eq!(link(ports::LEVEL_MAX).unwrap(), Path::new("4"));
+        assert!(link(ports::RATE_INTERVAL).is_err());
+        (exec.log_rate_limit_burst, exec.log_level_max) = (None, None);
+        journal.publish("a.service", &exec);
+        assert!(link(ports::RATE_BURST).is_err() && journal.published.is_empty());
     }
 
     #[test]
