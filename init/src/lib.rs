@@ -22,6 +22,8 @@ pub mod boot;
 pub mod control;
 pub mod early;
 pub mod getty;
+pub mod journal;
+pub mod journalctl;
 pub mod net;
 pub mod notify_client;
 pub mod pid1;
@@ -47,6 +49,10 @@ pub fn dispatch(name: &str, arguments: Vec<OsString>) -> ExitCode {
         "systemd-notify" => notify_client::run(&arguments),
         "poweroff" | "reboot" | "halt" | "shutdown" => systemctl::run_power(name, &arguments),
         "getty" => getty::run(&arguments),
+        "journalctl" => journalctl::run(&arguments),
+        "modprobe" => boot::modprobe::run(&arguments),
+        "systemd-cat" => journal::cat::run(&arguments),
+        "systemd-journald" => journal::start::run(),
         _ => run_init(&arguments),
     }
 }
@@ -60,6 +66,8 @@ fn run_init(arguments: &[String]) -> ExitCode {
     match verb {
         "getty" => getty::run(rest),
         "systemctl" => systemctl::run(rest),
+        "journald" => journal::start::run(),
+        "journalctl" => journalctl::run(rest),
         "network" => net::run(rest),
         "coldplug" => boot::coldplug::run(rest),
         "mark-good" => boot::mark_good(),

@@ -4,6 +4,7 @@ pub mod blk;
 pub mod bpf;
 pub mod child;
 pub mod dm;
+pub mod localtime;
 pub mod loopback;
 pub mod packet;
 pub mod random;

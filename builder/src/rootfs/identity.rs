@@ -17,16 +17,20 @@ const COMPLETION: (&str, &str) =
 /// Where units of the image live.
 const UNITS: &str = "usr/lib/systemd/system";
 /// Programs that are links to it.
-const LINKS: [&str; 9] = [
+const LINKS: [&str; 13] = [
     "usr/bin/systemctl",
     "usr/bin/systemd-analyze",
     "usr/bin/systemd-notify",
+    "usr/bin/journalctl",
+    "usr/bin/systemd-cat",
     "usr/sbin/init",
     "usr/sbin/poweroff",
     "usr/sbin/reboot",
     "usr/sbin/halt",
     "usr/sbin/shutdown",
     "usr/lib/systemd/systemd",
+    "usr/lib/systemd/systemd-journald",
+    "usr/lib/ferrite/modprobe",
 ];
 
 /// Writes os-release, the host name and the issue; they are the recipe's, whatever base-files says. (`/etc/hosts` is init's: it follows

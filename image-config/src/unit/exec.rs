@@ -1,6 +1,7 @@
 //! How a process is run: the settings of systemd.exec(5) that are understood, but for those of [`super::sandbox`].
 
 use super::sandbox::Sandbox;
+use super::value::TimeSpan;
 
 /// Environment, identity, folders, limits and standard streams of a unit's processes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -67,6 +68,12 @@ pub struct ExecContext {
     pub syslog_facility: Option<u8>,
     /// `SyslogLevelPrefix=`; `None` is yes.
     pub syslog_level_prefix: Option<bool>,
+    /// `LogRateLimitIntervalSec=`; `None` is the journal's own.
+    pub log_rate_limit_interval: Option<TimeSpan>,
+    /// `LogRateLimitBurst=`, messages; `None` is the journal's own.
+    pub log_rate_limit_burst: Option<u32>,
+    /// `LogLevelMax=`, 0 to 7: what is more talkative is not kept.
+    pub log_level_max: Option<u8>,
     /// `StandardInputText=` and `StandardInputData=`.
     pub input_data: Vec<u8>,
     /// `SetLoginEnvironment=`; `None` is yes when there is a user.

@@ -68,6 +68,9 @@ pub(super) const EXEC: &[Directive<ExecContext>] = &[
         it.optional(&mut exec.syslog_facility, |text| value::choice(text, FACILITIES))
     }),
     ("SyslogLevelPrefix", |exec, it| it.optional(&mut exec.syslog_level_prefix, boolean)),
+    ("LogRateLimitIntervalSec", |exec, it| it.optional(&mut exec.log_rate_limit_interval, value::time_span)),
+    ("LogRateLimitBurst", |exec, it| it.optional(&mut exec.log_rate_limit_burst, value::unsigned)),
+    ("LogLevelMax", |exec, it| it.optional(&mut exec.log_level_max, |text| value::choice(text, LEVELS))),
     ("StandardInputText", |exec, it| it.input_text(&mut exec.input_data)),
     ("StandardInputData", |exec, it| it.input_data(&mut exec.input_data)),
     ("SetLoginEnvironment", |exec, it| it.optional(&mut exec.set_login_environment, boolean)),

@@ -8,7 +8,9 @@ pub mod glob;
 pub mod identity;
 pub mod mark_good;
 pub mod marks;
+pub mod modprobe;
 pub mod sysctl;
+pub mod sysusers;
 pub mod tmpfiles;
 pub mod users;
 
@@ -75,6 +77,11 @@ pub fn setup() -> BootInfo {
     };
     note("/dev links", link_dev());
     note("random seed", entropy::refresh());
+    note(
+        "clock",
+        clock::apply_saved_floor(Path::new("/"), line.image.as_ref().map(|image| image.build_time)),
+    );
+    note("module helper", modprobe::register());
     warnings.extend(mount_all());
     warnings.extend(sysctl::apply());
     let host = fwcfg::collect();
@@ -86,6 +93,8 @@ pub fn setup() -> BootInfo {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let specifiers =
         tmpfiles::parse::Specifiers { machine_id: machine_id.clone(), hostname: hostname.clone(), kernel };
+    // Before the folders that belong to them.
+    warnings.extend(sysusers::run(Path::new("/"), &specifiers));
     warnings.extend(tmpfiles::run(Path::new("/"), &specifiers));
     if let Ok(early) = std::fs::read_to_string(WARNINGS) {
         warnings.splice(0..0, early.lines().map(str::to_owned));

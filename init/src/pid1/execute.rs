@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use image_config::unit::{Signal, slice_path};
+use image_config::unit::{ExecContext, Signal, slice_path};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::conditions;
+use super::journal;
 use super::logs::LineBuffer;
 use super::process::{self, Circumstances, RunIdentity};
 use super::shell::{Entry, Shell, Source, Stage, now};
@@ -75,18 +77,23 @@ impl Shell {
         main_pid: Option<u32>,
     ) -> Result<u32, (i32, String)> {
         let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
-        let variables = self.variables(unit, place.phase);
+        let mut variables = self.variables(unit, place.phase);
         let descriptors = if place.phase == Phase::Start { self.descriptors_for(unit) } else { Vec::new() };
         let run = self.run_identity(unit);
         self.ensure_cgroup(unit).map_err(resources("cannot make its cgroup"))?;
-        let file = self.units.get(&unit).ok_or((219, "its unit file is gone".to_owned()))?;
         let service = super::shell::commands_of(&self.units, &self.hooks, unit);
         let service = service.ok_or((219, "it has no commands".to_owned()))?;
         let command = translate::commands(service, place.phase).get(place.index);
         let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
-        let (output, child_output) =
-            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|error| (219, error.to_string()))?;
-        rustix::io::ioctl_fionbio(&output, true).map_err(|error| (219, error.to_string()))?;
+        if let Some(journal) = &mut self.journal {
+            journal.publish(self.sup.name(unit), &service.exec);
+        }
+        let (log, output) =
+            self.log_for(unit, &service.exec, &command.program).map_err(resources("cannot log"))?;
+        variables.extend(journal::stream_variable(&log).map(|value| ("JOURNAL_STREAM", value)));
+        let is_journal = self.sup.name(unit) == journal::UNIT;
+        let lease = self.journal.as_ref().filter(|_| is_journal).map(journal::JournalPorts::lend);
+        variables.extend(lease.as_ref().map(journal::Lease::variable));
         let how = Circumstances {
             root: &self.root,
             unit: self.sup.name(unit),
@@ -94,7 +101,7 @@ impl Shell {
             phase: place.phase,
             main_pid,
             variables,
-            log: std::os::fd::AsFd::as_fd(&child_output),
+            log: std::os::fd::AsFd::as_fd(&log),
             run: &run,
             descriptors,
             cgroup: self.cgroups.as_ref().and_then(|cgroups| cgroups.path(unit)).map(Path::to_owned),
@@ -102,15 +109,30 @@ impl Shell {
         let folder = self.cgroups.as_ref().and_then(|cgroups| cgroups.start_folder(unit));
         let child = spawn::spawn(folder, |report| process::become_program(command, how, report));
         let child = child.map_err(resources("cannot fork"))?;
-        drop(child_output);
+        drop((log, lease));
         let report = self.watch_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
         let source = |pipe| Source::Output { unit, pid: child.pid, pipe, lines: LineBuffer::default() };
-        if let Err(error) = self.watch_owned(output, source) {
+        if let Some(Err(error)) = output.map(|output| self.watch_owned(output, source)) {
             self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
         }
         self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None, failure: None });
         self.pids.insert(child.pid, process);
         Ok(child.pid)
+    }
+
+    /// Where a process's output goes: the journal's stream, else a pipe whose other end comes along.
+    fn log_for(
+        &self,
+        unit: UnitId,
+        exec: &ExecContext,
+        program: &str,
+    ) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
+        if let Some(journal) = &self.journal {
+            return Ok((journal.stream_for(self.sup.name(unit), exec, program)?, None));
+        }
+        let (output, child_output) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        rustix::io::ioctl_fionbio(&output, true)?;
+        Ok((child_output, Some(output)))
     }
 
     /// What the processes of the unit's present start share; made by the first of them.

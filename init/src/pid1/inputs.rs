@@ -2,6 +2,7 @@
 
 use super::button::PowerButton;
 use super::cgroup;
+use super::journal::JournalPorts;
 use super::logs::Record;
 use super::shell::{Shell, Source, now};
 use crate::supervisor::{Event, ExitStatus, Level, ProcessId, UnitId};
@@ -41,6 +42,10 @@ impl Shell {
             Some(Source::Tables) => self.tables_ready(),
             Some(Source::Devices) => self.devices_ready(),
             Some(Source::Clock) => self.clock_ready(),
+            Some(Source::Journal) => {
+                self.journal.as_mut().map(JournalPorts::read).unwrap_or_default();
+                self.log.flush();
+            }
         }
         self.carry_out(Vec::new());
     }

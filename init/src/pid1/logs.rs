@@ -1,7 +1,7 @@
 //! Where the output of services and PID 1's own messages go.
 //!
-//! One writer behind [`LogSink`]; today's is a pair of bounded text files in `/run/log`. A full disk, a flood or a
-//! missing folder never stops a service: lines are dropped and counted.
+//! One writer behind [`LogSink`]: the journal's, or, where there is no journal, a pair of bounded text files. A full disk,
+//! a flood or a missing folder never stops a service: lines are dropped and counted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -39,6 +39,9 @@ pub struct Record<'a> {
 pub trait LogSink: fmt::Debug {
     /// Keeps a record; what cannot be kept is dropped.
     fn write(&mut self, now: Monotonic, record: Record<'_>);
+
+    /// Tries again what could not be written at once.
+    fn flush(&mut self) {}
 }
 
 /// Text files: `2026-11-21T01:46:13.123Z LEVEL UNIT[PID]: TEXT`, one line a record, the older half thrown away.

@@ -15,6 +15,7 @@ mod found;
 mod health;
 mod hooks;
 mod inputs;
+mod journal;
 mod listen;
 mod load;
 pub mod logs;
@@ -93,11 +94,19 @@ fn supervise() -> std::io::Result<PowerAction> {
     if let Some(Err(error)) = &handover {
         info.warnings.push(format!("the state of the service manager is lost, units begin anew: {error}"));
     }
+    let journal = journal::JournalPorts::open(Path::new("/"))
+        .map_err(|error| info.warnings.push(format!("no journal, logging to {}: {error}", logs::LOG_FILE)))
+        .ok();
+    let log: Box<dyn logs::LogSink> = match journal {
+        Some(_) => Box::new(journal::JournalSink::new(Path::new("/"))),
+        None => Box::new(FileSink::new(Path::new(logs::LOG_FILE))),
+    };
     let mut shell = Shell::new(Setup {
         root: PathBuf::from("/"),
         loader: loader(&info),
         facts: facts.clone(),
-        log: Box::new(FileSink::new(Path::new(logs::LOG_FILE))),
+        log,
+        journal,
         console: Console::open(quiet),
         with_cgroups: true,
         notify_path: PathBuf::from(notify::NOTIFY_SOCKET),
@@ -251,6 +260,7 @@ fn supervise_unprivileged(units: &Path, run: &Path, start: &str) -> std::io::Res
         loader: Loader::of_folder(units, System::default()),
         facts: Facts::default(),
         log: Box::new(FileSink::new(&run.join("log/ferrite.log"))),
+        journal: None,
         console: Console::standard_error(),
         with_cgroups: false,
         notify_path: run.join("notify"),

@@ -16,6 +16,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::{Deserialize, Serialize};
 
 use super::health::Deadlines;
+use super::journal::{JournalPorts, Lease};
 use super::logs::LineBuffer;
 use super::process::RunIdentity;
 use super::shell::{Entry, Shell, Source, Stage};
@@ -131,6 +132,8 @@ impl Shell {
         if let Some(watchdog) = self.health.watchdog() {
             command.env(FD_VARIABLE, kept.keep(watchdog)?.to_string());
         }
+        let lease = self.journal.as_ref().map(JournalPorts::hand_over);
+        command.envs(lease.as_ref().map(Lease::variable));
         Ok(command.exec())
     }
 

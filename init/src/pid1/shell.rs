@@ -18,6 +18,7 @@ use super::conditions::Facts;
 use super::console::Console;
 use super::found::Found;
 use super::health::{Due, Health};
+use super::journal::JournalPorts;
 use super::load::Loader;
 use super::logs::{LineBuffer, LogSink, Record};
 use super::notify::NotifySocket;
@@ -65,6 +66,8 @@ pub(super) enum Source {
     Devices,
     /// Becomes ready when somebody sets the clock.
     Clock,
+    /// Streams that the journal hands over.
+    Journal,
 }
 
 /// A process of a unit.
@@ -99,6 +102,8 @@ pub struct Setup {
     pub facts: Facts,
     /// Where the log goes.
     pub log: Box<dyn LogSink>,
+    /// The journal's sockets; without them output is read by PID 1 itself.
+    pub journal: Option<JournalPorts>,
     /// Where people look.
     pub console: Console,
     /// Units have cgroups.
@@ -135,6 +140,7 @@ pub struct Shell {
     pub(super) root: PathBuf,
     pub(super) notify_path: PathBuf,
     pub(super) log: Box<dyn LogSink>,
+    pub(super) journal: Option<JournalPorts>,
     pub(super) console: Console,
     pub(super) cgroups: Option<Cgroups>,
     pub(super) health: Health,
@@ -237,6 +243,7 @@ impl Shell {
             notify,
             notify_path: setup.notify_path,
             log: setup.log,
+            journal: setup.journal,
             console: setup.console,
             cgroups: None,
             health: setup.health,
@@ -287,6 +294,7 @@ impl Shell {
         fixed.extend(self.button.as_ref().map(|button| (Source::PowerButton, button.descriptor())));
         fixed.extend(self.clock.as_ref().map(|clock| (Source::Clock, clock.as_fd())));
         fixed.extend(self.found.as_ref().and_then(Found::devices).map(|devices| (Source::Devices, devices)));
+        fixed.extend(self.journal.as_ref().map(|journal| (Source::Journal, journal.descriptor().as_fd())));
         for (source, descriptor) in fixed {
             self.last_key = self.last_key.wrapping_add(1);
             let data = epoll::EventData::new_u64(self.last_key);

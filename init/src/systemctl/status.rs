@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use image_config::unit::time::{TimeZone, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
@@ -12,6 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::options::Options;
 use super::style::{Colour, of_state};
 use crate::control::{JobView, UnitView};
+use crate::journal;
 use crate::pid1::logs::LOG_FILE;
 
 /// `systemctl status` without a unit.
@@ -210,18 +210,9 @@ fn size(bytes: u64) -> String {
 
 /// The unit's last lines: of the journal, else of the log that PID 1 keeps by itself.
 fn last_lines(unit: &str, count: usize) -> Vec<String> {
-    if count == 0 {
-        return Vec::new();
-    }
-    let journal = Command::new("journalctl")
-        .args(["--unit", unit, "--lines", &count.to_string(), "--boot", "--no-pager", "--quiet"])
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output();
-    if let Ok(output) = journal
-        && output.status.success()
-    {
-        return String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect();
+    let lines = journal::tail(unit, count);
+    if !lines.is_empty() {
+        return lines;
     }
     let mut lines = Vec::new();
     for file in [Path::new(LOG_FILE).with_extension("log.1"), Path::new(LOG_FILE).to_owned()] {

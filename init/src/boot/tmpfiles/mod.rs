@@ -31,7 +31,7 @@ pub fn run(root: &Path, specifiers: &Specifiers) -> Vec<String> {
 fn read(root: &Path, specifiers: &Specifiers, warnings: &mut Vec<String>) -> Vec<Item> {
     let mut problems = Vec::new();
     let mut items = Vec::new();
-    for (name, path) in files(root) {
+    for (name, path) in files(root, FOLDERS) {
         match std::fs::read_to_string(&path) {
             Ok(text) => items.extend(parse::parse(&name, &text, specifiers, &mut problems)),
             Err(error) => warnings.push(format!("tmpfiles: {}: {error}", path.display())),
@@ -42,9 +42,9 @@ fn read(root: &Path, specifiers: &Specifiers, warnings: &mut Vec<String>) -> Vec
 }
 
 /// The file that counts for each name, sorted by name.
-fn files(root: &Path) -> BTreeMap<String, PathBuf> {
+pub(in crate::boot) fn files(root: &Path, folders: &[&str]) -> BTreeMap<String, PathBuf> {
     let mut files = BTreeMap::new();
-    for folder in FOLDERS {
+    for folder in folders {
         let Ok(entries) = std::fs::read_dir(root.join(folder)) else { continue };
         for entry in entries.flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };

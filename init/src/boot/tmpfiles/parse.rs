@@ -81,7 +81,7 @@ pub struct Specifiers {
 }
 
 impl Specifiers {
-    fn expand(&self, text: &str) -> Result<String, String> {
+    pub(in crate::boot) fn expand(&self, text: &str) -> Result<String, String> {
         let mut out = String::with_capacity(text.len());
         let mut characters = text.chars();
         while let Some(character) = characters.next() {
@@ -204,7 +204,7 @@ fn parse_mode(text: &str) -> Result<u32, String> {
 }
 
 /// The first six fields, quotes resolved, and the rest of the line as the argument.
-fn split(line: &str) -> Result<(Vec<String>, Option<String>), String> {
+pub(in crate::boot) fn split(line: &str) -> Result<(Vec<String>, Option<String>), String> {
     let mut fields = Vec::new();
     let mut rest = line;
     while fields.len() < 6 {
