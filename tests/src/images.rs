@@ -52,12 +52,29 @@ impl Image {
     /// # Errors
     /// It cannot be built.
     pub fn minimal_with(name: &str, files: &[(&str, &str)]) -> Result<Self> {
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, content)| serde_json::json!({ "path": path, "content": content }))
+            .collect();
+        Self::minimal_with_packages(name, &[], &files)
+    }
+
+    /// The same with more packages; `files` are entries of a recipe's `files`.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn minimal_with_packages(name: &str, packages: &[&str], files: &[serde_json::Value]) -> Result<Self> {
         let recipe = fs::read_to_string(guest::source_folder()?.join("recipes/minimal.yaml"))?;
-        let mut text = recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1);
+        let more: String = packages.iter().map(|package| format!("  - {package}\n")).collect();
+        let mut text = recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1).replacen(
+            "\npackages:\n",
+            &format!("\npackages:\n{more}"),
+            1,
+        );
         text.push_str("\nfiles:\n");
-        for (path, content) in files {
+        for file in files {
             // JSON is YAML.
-            text.push_str(&format!("  - {}\n", serde_json::json!({ "path": path, "content": content })));
+            text.push_str(&format!("  - {file}\n"));
         }
         let folder = Self::folder()?.join("recipes");
         fs::create_dir_all(&folder)?;

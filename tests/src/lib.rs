@@ -2,6 +2,7 @@
 //!
 //! Everything is made by the first test that needs it and reused by the others, in other processes too.
 
+pub mod conformance;
 mod disk;
 mod guest;
 mod http;
