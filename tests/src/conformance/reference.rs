@@ -24,9 +24,21 @@ use crate::Image;
 const ROOT: &str = "reference";
 /// What the recipe stands in for and the reference has.
 const REAL: &str = "systemd";
-/// Units that have nothing to do here: a login manager that needs D-Bus, logins on the console that the traces go by.
-const MASKED: [&str; 4] =
-    ["systemd-logind.service", "getty.target", "systemd-firstboot.service", "systemd-networkd.service"];
+/// Units that have nothing to do here: what needs D-Bus, logins on the console, upkeep of files that are as they should be.
+const MASKED: [&str; 12] = [
+    "systemd-logind.service",
+    "getty.target",
+    "systemd-firstboot.service",
+    "systemd-networkd.service",
+    "systemd-modules-load.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-update-done.service",
+    "systemd-sysusers.service",
+    "ldconfig.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-hostnamed.socket",
+    "systemd-sysext.socket",
+];
 /// No configuration of its own and no root device: everything is in the initramfs. Kernel messages stay off the console.
 const COMMAND_LINE: &str = "console=ttyS0,115200 loglevel=4 random.trust_cpu=on panic=-1 rdinit=/reference-init \
     systemd.unit=multi-user.target systemd.show_status=false systemd.firstboot=false";
@@ -135,7 +147,7 @@ fn furnish(tree: &mut Tree, recipe: &Recipe, guest: &Path) -> Result<()> {
     // The same programs in both machines: BusyBox's also where a package brings another.
     for file in &recipe.files {
         if let FileSource::Symlink(target) = &file.source
-            && target.ends_with("/busybox")
+            && target.rsplit('/').next() == Some("busybox")
         {
             let link = Kind::Symlink(target.as_bytes().to_vec());
             tree.replace(file.path.to_string().as_bytes(), Node { kind: link, ..directory() })?;
@@ -157,9 +169,6 @@ fn furnish(tree: &mut Tree, recipe: &Recipe, guest: &Path) -> Result<()> {
         ("etc/machine-id", "00000000000040008000000000000001\n"),
         ("etc/hostname", "reference\n"),
         ("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"),
-        // Nothing of /etc or /var is to be brought up to date at boot.
-        ("etc/.updated", ""),
-        ("var/.updated", ""),
     ] {
         tree.replace(path.as_bytes(), Node { kind: Kind::file(text.as_bytes()), meta: Meta::root(0o644, 0), ..directory() })?;
     }

@@ -9,6 +9,8 @@ use builder::tree::{Kind, Meta, Node, Origin, Tree};
 
 /// Where the runner has units put.
 const UNITS: &str = "run/systemd/system";
+/// The folder among those of manual pages that holds the guest's programs.
+const GUEST: &str = "guest";
 /// Ends of unit names.
 const KINDS: [&str; 9] =
     [".service", ".socket", ".timer", ".path", ".target", ".mount", ".slice", ".swap", ".automount"];
@@ -194,7 +196,7 @@ pub fn load_all(folder: &Path) -> Result<Vec<Scenario>> {
     let mut found = Vec::new();
     for page in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let page = page?;
-        if !page.file_type()?.is_dir() {
+        if !page.file_type()?.is_dir() || page.file_name() == GUEST {
             continue;
         }
         for file in fs::read_dir(page.path())? {
