@@ -42,7 +42,8 @@ fn difference(reference: &str, found: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (reference.lines().collect(), found.lines().collect());
     let begin = old.iter().zip(&new).take_while(|(one, other)| one == other).count();
     let most = old.len().min(new.len()) - begin;
-    let end = old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(one, other)| one == other).count();
+    let end =
+        old.iter().rev().zip(new.iter().rev()).take(most).take_while(|(one, other)| one == other).count();
     let lines = |mark: char, all: &[&str], from: usize, to: usize| -> String {
         all.get(from..to).unwrap_or_default().iter().map(|line| format!("  {mark}{line}\n")).collect()
     };
@@ -72,7 +73,8 @@ impl KnownDifferences {
                 continue;
             }
             let place = || format!("{file}:{}", index + 1);
-            let (name, why) = line.split_once(": ").with_context(|| format!("{}: `SCENARIO: EXPLANATION`", place()))?;
+            let (name, why) =
+                line.split_once(": ").with_context(|| format!("{}: `SCENARIO: EXPLANATION`", place()))?;
             if why.trim().is_empty() || known.insert(name.to_owned(), why.trim().to_owned()).is_some() {
                 bail!("{}: {name} needs one explanation", place());
             }
@@ -83,7 +85,8 @@ impl KnownDifferences {
     /// What contradicts the list, one text for each scenario: differences that are not on it, and entries that do not differ.
     pub fn contradictions(&self, comparison: &Comparison) -> Vec<String> {
         let new = comparison.different.iter().filter(|(name, _)| !self.0.contains_key(*name));
-        let new = new.map(|(name, text)| format!("{name} differs from systemd (- systemd, + Ferrite):\n{text}"));
+        let new =
+            new.map(|(name, text)| format!("{name} differs from systemd (- systemd, + Ferrite):\n{text}"));
         let old = self.0.keys().filter(|name| !comparison.different.contains_key(*name));
         let old = old.map(|name| match comparison.equal.contains(name) {
             true => format!("{name} is listed as different and does not differ: take it off the list"),

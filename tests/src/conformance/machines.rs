@@ -78,18 +78,15 @@ fn spec(name: &str) -> VmSpec {
 }
 
 /// Runs scenarios, with a fresh machine after each one that the machine did not survive.
-fn run(
-    scenarios: &[Scenario],
-    work: &Path,
-    machine: &dyn Fn(Disk) -> Result<VmSpec>,
-) -> Result<Traces> {
+fn run(scenarios: &[Scenario], work: &Path, machine: &dyn Fn(Disk) -> Result<VmSpec>) -> Result<Traces> {
     let guest = folder()?.join("guest");
     let mut left: Vec<&Scenario> = scenarios.iter().collect();
     let mut traces = Traces::default();
     for _ in 0..=RESTARTS {
         let data: PathBuf = work.join("data.raw");
         exchange::write(&data, &guest, &left)?;
-        let disk = Disk { serial: Some("conformance".to_owned()), ..Disk::raw(&data).cache(DiskCache::Unsafe) };
+        let disk =
+            Disk { serial: Some("conformance".to_owned()), ..Disk::raw(&data).cache(DiskCache::Unsafe) };
         let ended = boot(&machine(disk)?)?;
         let found = exchange::read(&data)?;
         let done: BTreeSet<&String> = found.0.keys().collect();
@@ -97,9 +94,9 @@ fn run(
         traces.0.extend(found.0.clone());
         let Some(culprit) = left.first() else { return Ok(traces) };
         // The one that it was at; when it was at none, the machine is of no use.
-        ended.with_context(|| format!("the machine did not come to {}", culprit.name)).or_else(|error| {
-            if done.is_empty() { Err(error) } else { Ok(()) }
-        })?;
+        ended
+            .with_context(|| format!("the machine did not come to {}", culprit.name))
+            .or_else(|error| if done.is_empty() { Err(error) } else { Ok(()) })?;
         traces.0.insert(culprit.name.clone(), "the machine did not survive\n".to_owned());
         left.remove(0);
     }
@@ -112,7 +109,10 @@ fn boot(spec: &VmSpec) -> Result<Result<()>> {
     let ended = vm.console().expect("conformance: end", LIMIT);
     let ended = match ended {
         Ok(seen) => {
-            print!("{}", seen.lines().filter(|line| line.starts_with("conformance: ")).collect::<Vec<_>>().join("\n"));
+            print!(
+                "{}",
+                seen.lines().filter(|line| line.starts_with("conformance: ")).collect::<Vec<_>>().join("\n")
+            );
             vm.wait_exit(Duration::from_secs(60)).map(drop).context("the machine does not power off")
         }
         Err(error) => {

@@ -92,7 +92,9 @@ fn root(recipe: &Recipe, guest: &Path, reader: &Reader) -> Result<Tree> {
     let closure = archive.resolve(&requests, &provided)?;
     let unpacked = archive.unpack(&closure.packages(), Integrity::OnRead)?;
     let mut tree = rootfs::merge(&unpacked, 0)?;
-    tree.drop_if(&|path| recipe.drop.drops(&String::from_utf8_lossy(path)) && !path.starts_with(b"usr/share/base-passwd"));
+    tree.drop_if(&|path| {
+        recipe.drop.drops(&String::from_utf8_lossy(path)) && !path.starts_with(b"usr/share/base-passwd")
+    });
     // Generators run at every reload and have nothing to do here: each would only cost time.
     tree.remove(b"usr/lib/systemd/system-generators");
     accounts(&mut tree, reader)?;
@@ -134,8 +136,18 @@ fn accounts(tree: &mut Tree, reader: &Reader) -> Result<()> {
 /// Mount points, links of a merged `/usr`, BusyBox's programs, the unit that runs the scenarios.
 fn furnish(tree: &mut Tree, recipe: &Recipe, guest: &Path) -> Result<()> {
     for (path, mode) in [
-        ("dev", 0o755), ("proc", 0o755), ("sys", 0o755), ("run", 0o755), ("tmp", 0o1777), ("home", 0o755),
-        ("root", 0o700), ("mnt", 0o755), ("opt", 0o755), ("srv", 0o755), ("var/tmp", 0o1777), ("var/log", 0o755),
+        ("dev", 0o755),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("run", 0o755),
+        ("tmp", 0o1777),
+        ("home", 0o755),
+        ("root", 0o700),
+        ("mnt", 0o755),
+        ("opt", 0o755),
+        ("srv", 0o755),
+        ("var/tmp", 0o1777),
+        ("var/log", 0o755),
         ("var/cache", 0o755),
     ] {
         let _ = tree.replace(path.as_bytes(), Node { meta: Meta::root(mode, 0), ..directory() })?;
@@ -160,7 +172,12 @@ fn furnish(tree: &mut Tree, recipe: &Recipe, guest: &Path) -> Result<()> {
         add(tree, path, Kind::file(fs::read(guest.join(source))?), mode)?;
     }
     let link = |target: &str| Kind::Symlink(target.as_bytes().to_vec());
-    add(tree, "etc/systemd/system/multi-user.target.wants/conformance.service", link("/usr/lib/systemd/system/conformance.service"), 0o777)?;
+    add(
+        tree,
+        "etc/systemd/system/multi-user.target.wants/conformance.service",
+        link("/usr/lib/systemd/system/conformance.service"),
+        0o777,
+    )?;
     for unit in MASKED {
         add(tree, &format!("etc/systemd/system/{unit}"), link("/dev/null"), 0o777)?;
     }
@@ -170,7 +187,10 @@ fn furnish(tree: &mut Tree, recipe: &Recipe, guest: &Path) -> Result<()> {
         ("etc/hostname", "reference\n"),
         ("etc/nsswitch.conf", "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n"),
     ] {
-        tree.replace(path.as_bytes(), Node { kind: Kind::file(text.as_bytes()), meta: Meta::root(0o644, 0), ..directory() })?;
+        tree.replace(
+            path.as_bytes(),
+            Node { kind: Kind::file(text.as_bytes()), meta: Meta::root(0o644, 0), ..directory() },
+        )?;
     }
     Ok(())
 }

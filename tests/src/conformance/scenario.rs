@@ -108,8 +108,10 @@ impl Scenario {
             let name = file.path.strip_prefix(UNITS)?.trim_start_matches('/');
             (!name.contains('/')).then_some(name)
         });
-        let of_actions =
-            self.actions.split(|c: char| !(c.is_ascii_alphanumeric() || "@.-_:\\".contains(c))).filter(|word| {
+        let of_actions = self
+            .actions
+            .split(|c: char| !(c.is_ascii_alphanumeric() || "@.-_:\\".contains(c)))
+            .filter(|word| {
                 // Of a folder of unit files only templates are not named.
                 word.contains('@') || self.files.is_empty()
             });
@@ -135,7 +137,8 @@ impl Scenario {
         if self.files.is_empty() {
             add(tree, &format!("{folder}/files"), Kind::empty_directory(), 0o755)?;
         }
-        let lines = |words: &mut dyn Iterator<Item = String>| words.map(|word| word + "\n").collect::<String>();
+        let lines =
+            |words: &mut dyn Iterator<Item = String>| words.map(|word| word + "\n").collect::<String>();
         let paths = lines(&mut self.files.iter().map(|file| format!("/{}", removed_with(&file.path))));
         let units = lines(&mut self.units().into_iter());
         for (name, text) in [("paths", &paths), ("units", &units), ("run", &self.actions)] {
@@ -180,9 +183,9 @@ impl Part {
                 (place(name), FileContent::Link((*target).to_owned()))
             }
             ["link", name, target] => (format!("{UNITS}/{name}"), FileContent::Link((*target).to_owned())),
-            _ => bail!(
-                "`--- {marker}` is none of `unit NAME`, `file PATH [MODE]`, `link NAME TARGET`, `run`"
-            ),
+            _ => {
+                bail!("`--- {marker}` is none of `unit NAME`, `file PATH [MODE]`, `link NAME TARGET`, `run`")
+            }
         };
         Ok(Self::File(ScenarioFile { path, content }))
     }
