@@ -16,7 +16,7 @@ use builder::guest;
 
 pub use compare::{Comparison, KnownDifferences, score_in};
 pub use machines::{ferrite, systemd};
-pub use scenario::{Scenario, load_all};
+pub use scenario::{Scenario, load_all, table};
 pub use traces::Traces;
 
 /// Where scenarios, guest programs and the recorded traces of systemd are.

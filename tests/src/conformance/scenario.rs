@@ -216,6 +216,16 @@ pub fn load_all(folder: &Path) -> Result<Vec<Scenario>> {
     Ok(found)
 }
 
+/// The scenarios as a table of Markdown, a row each: manual page, section or directive, claim, name.
+pub fn table(scenarios: &[Scenario]) -> String {
+    let head = "| manual page | section or directive | what is tried | scenario |\n|---|---|---|---|\n";
+    let rows = scenarios.iter().map(|scenario| {
+        let Scenario { name, page, section, claim, .. } = scenario;
+        format!("| {page} | {section} | {claim} | `{name}` |\n")
+    });
+    head.to_owned() + &rows.collect::<String>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

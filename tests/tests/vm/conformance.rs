@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail};
 use ferrite_tests::conformance::{
-    Comparison, KnownDifferences, Scenario, Traces, ferrite, folder, load_all, score_in, systemd,
+    Comparison, KnownDifferences, Scenario, Traces, ferrite, folder, load_all, score_in, systemd, table,
 };
 
 /// First lines of `reference.txt`.
@@ -56,6 +56,13 @@ fn every_recorded_trace_has_a_scenario_and_every_scenario_a_trace() -> Result<()
     Ok(())
 }
 
+#[test]
+fn the_table_of_scenarios_is_theirs() -> Result<()> {
+    let told = fs::read_to_string(folder()?.join("scenarios.md"))?;
+    assert!(told.ends_with(&table(&load_all(&folder()?)?)), "run `record_the_reference`");
+    Ok(())
+}
+
 /// Fails when traces are not what was recorded before: the second of two runs tells whether scenarios depend on chance.
 #[test]
 #[ignore = "writes tests/conformance/reference.txt; takes minutes"]
@@ -69,6 +76,11 @@ fn record_the_reference() -> Result<()> {
     let existing: Vec<String> = load_all(&folder()?)?.into_iter().map(|scenario| scenario.name).collect();
     all.0.retain(|name, _| existing.contains(name));
     fs::write(&path, format!("{HEAD}{all}"))?;
+    let rows = table(&load_all(&folder()?)?);
+    fs::write(
+        folder()?.join("scenarios.md"),
+        format!("# Scenarios of the conformance test (docs/conformance.md)\n\n{rows}"),
+    )?;
     let changed = Comparison::new(names(&scenarios), &before, &found);
     for (name, text) in &changed.different {
         println!("{name} (- recorded before, + now):\n{text}");
