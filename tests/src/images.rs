@@ -52,12 +52,25 @@ impl Image {
     /// # Errors
     /// It cannot be built.
     pub fn minimal_with(name: &str, files: &[(&str, &str)]) -> Result<Self> {
-        Self::of_recipe(&Self::minimal_recipe(name, |mut recipe| {
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, content)| serde_json::json!({ "path": path, "content": content }))
+            .collect();
+        Self::minimal_with_packages(name, &[], &files)
+    }
+
+    /// The same with more packages; `files` are entries of a recipe's `files`.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn minimal_with_packages(name: &str, packages: &[&str], files: &[serde_json::Value]) -> Result<Self> {
+        Self::of_recipe(&Self::minimal_recipe(name, |recipe| {
+            let more: String = packages.iter().map(|package| format!("  - {package}\n")).collect();
+            let mut recipe = recipe.replacen("\npackages:\n", &format!("\npackages:\n{more}"), 1);
             recipe.push_str("\nfiles:\n");
-            for (path, content) in files {
+            for file in files {
                 // JSON is YAML.
-                recipe
-                    .push_str(&format!("  - {}\n", serde_json::json!({ "path": path, "content": content })));
+                recipe.push_str(&format!("  - {file}\n"));
             }
             recipe
         })?)

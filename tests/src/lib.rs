@@ -1,8 +1,17 @@
 //! What the tests of whole images share: images, an emulator, the standard tools, and machines that are talked to.
 //!
 //! Everything is made by the first test that needs it and reused by the others, in other processes too.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a test that fails by panicking is a test that fails"
+    )
+)]
 
 pub mod budgets;
+pub mod conformance;
 mod disk;
 mod guest;
 pub mod hard_cases;

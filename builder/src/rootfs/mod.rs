@@ -101,6 +101,19 @@ pub fn assemble(
     Ok(Rootfs { usr: split.usr, kernel, notes: split.notes })
 }
 
+/// The files of packages as they lie in a system with a merged `/usr`, and nothing else: what another system than an image is
+/// made of.
+///
+/// # Errors
+/// Two packages ship one path, or one ships something outside `/usr`, `/etc`, `/var`, `/boot`.
+pub fn merge(packages: &[Unpacked], build_time: u64) -> Result<Tree, StagingError> {
+    let mut staging = Staging::new(build_time, []);
+    for package in packages {
+        staging.add_package(package)?;
+    }
+    Ok(staging.into_parts().0)
+}
+
 fn masters(staging: &Staging) -> Result<Accounts, RootfsError> {
     let read = |file: &'static str| {
         let text = staging.text(format!("usr/share/base-passwd/{file}").as_bytes())?;

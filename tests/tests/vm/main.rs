@@ -1,6 +1,8 @@
 //! Whole images in virtual machines. Each test has disks of its own; the emulator admits as many machines at once as the
 //! host has room for. Figures are printed: run with `--nocapture` to see them.
 
+mod bench_init;
+mod conformance;
 mod direct;
 mod ferrite;
 mod hard_cases;
