@@ -52,8 +52,18 @@ impl Image {
     /// # Errors
     /// It cannot be built.
     pub fn minimal_with(name: &str, files: &[(&str, &str)]) -> Result<Self> {
+        Self::minimal_and(name, &[], files)
+    }
+
+    /// The image of `recipes/minimal.yaml` under another name, with more packages and files.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn minimal_and(name: &str, packages: &[&str], files: &[(&str, &str)]) -> Result<Self> {
         let recipe = fs::read_to_string(guest::source_folder()?.join("recipes/minimal.yaml"))?;
         let mut text = recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1);
+        let more: String = packages.iter().map(|package| format!("  - {package}\n")).collect();
+        text = text.replacen("packages:\n", &format!("packages:\n{more}"), 1);
         text.push_str("\nfiles:\n");
         for (path, content) in files {
             // JSON is YAML.

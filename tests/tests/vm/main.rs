@@ -8,5 +8,6 @@ mod power;
 mod state;
 mod support;
 mod table;
+mod torture;
 mod tries;
 mod verity;
