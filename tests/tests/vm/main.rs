@@ -11,5 +11,6 @@ mod power;
 mod state;
 mod support;
 mod table;
+mod torture;
 mod tries;
 mod verity;
