@@ -168,10 +168,9 @@ impl Supervisor {
         if job.unordered {
             return true;
         }
-        let job_of = |other: UnitId| {
-            let job = self.unit(other).and_then(|other| other.job.as_ref());
-            job.filter(|job| !job.unordered).map(|job| job.kind)
-        };
+        // One that does not wait for its turn is waited for all the same: a shutdown must not overtake a stop.
+        let job_of =
+            |other: UnitId| self.unit(other).and_then(|other| other.job.as_ref()).map(|job| job.kind);
         let held_by_earlier =
             !goes_down(job.kind) && unit.related(Edge::After).any(|other| job_of(other).is_some());
         let held_by_later = unit.related(Edge::Before).any(|other| job_of(other).is_some_and(goes_down));
