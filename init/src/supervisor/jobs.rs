@@ -138,6 +138,7 @@ impl Supervisor {
                 kind: job.kind,
                 result: JobResult::Canceled,
             });
+            self.give_up_restart(id, JobResult::Canceled, out);
             self.requeue_neighbours(id);
         }
     }
@@ -374,7 +375,8 @@ impl Supervisor {
     fn give_up_restart(&mut self, id: UnitId, result: JobResult, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         if unit.sub == SubState::AutoRestartQueued && !matches!(result, JobResult::Done) {
-            unit.sub = if result == JobResult::Unmet { SubState::Dead } else { SubState::Failed };
+            let quiet = matches!(result, JobResult::Unmet | JobResult::Canceled);
+            unit.sub = if quiet { SubState::Dead } else { SubState::Failed };
             unit.run.flush_restarts = true;
             out.push(Effect::Changed { unit: id });
         }
