@@ -138,6 +138,7 @@ impl Supervisor {
                 kind: job.kind,
                 result: JobResult::Canceled,
             });
+            self.give_up_restart(id, JobResult::Canceled, out);
             self.requeue_neighbours(id);
         }
     }
@@ -168,10 +169,9 @@ impl Supervisor {
         if job.unordered {
             return true;
         }
-        let job_of = |other: UnitId| {
-            let job = self.unit(other).and_then(|other| other.job.as_ref());
-            job.filter(|job| !job.unordered).map(|job| job.kind)
-        };
+        // One that does not wait for its turn is waited for all the same: a shutdown must not overtake a stop.
+        let job_of =
+            |other: UnitId| self.unit(other).and_then(|other| other.job.as_ref()).map(|job| job.kind);
         let held_by_earlier =
             !goes_down(job.kind) && unit.related(Edge::After).any(|other| job_of(other).is_some());
         let held_by_later = unit.related(Edge::Before).any(|other| job_of(other).is_some_and(goes_down));
@@ -375,7 +375,8 @@ impl Supervisor {
     fn give_up_restart(&mut self, id: UnitId, result: JobResult, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         if unit.sub == SubState::AutoRestartQueued && !matches!(result, JobResult::Done) {
-            unit.sub = if result == JobResult::Unmet { SubState::Dead } else { SubState::Failed };
+            let quiet = matches!(result, JobResult::Unmet | JobResult::Canceled);
+            unit.sub = if quiet { SubState::Dead } else { SubState::Failed };
             unit.run.flush_restarts = true;
             out.push(Effect::Changed { unit: id });
         }

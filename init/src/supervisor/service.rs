@@ -6,6 +6,7 @@ use super::event::{CommandRef, Effect, KillTarget, Level, ProcessId};
 use super::service_spec::{CommandFlags, ExitStatus, Phase, SIGCONT, ServiceSpec, ServiceType};
 use super::spec::{Monotonic, UnitId, UnitKind};
 use super::state::{ServiceResult, SubState};
+use super::transaction::goes_down;
 use super::unit::{NotifyState, Process, ServiceRun};
 
 /// How long a process of `Type=idle` waits for other jobs at most: systemd's number.
@@ -63,10 +64,15 @@ impl Supervisor {
     }
 
     /// The process of a service of `Type=idle` has waited enough.
-    pub(super) fn idle_over(&mut self, _now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
-        self.idle.remove(&id);
+    pub(super) fn idle_over(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
-        if std::mem::take(&mut unit.run.idle_wait) && unit.sub == SubState::Start {
+        if unit.job.as_ref().is_some_and(|job| goes_down(job.kind)) {
+            // It is about to be stopped, so there is no point in starting; but that may be called off.
+            return self.set_deadline(id, Some(now.after(IDLE_PATIENCE)));
+        }
+        let waits = std::mem::take(&mut unit.run.idle_wait) && unit.sub == SubState::Start;
+        self.idle.remove(&id);
+        if waits {
             self.set_deadline(id, None);
             self.spawn(id, CommandRef { phase: Phase::Start, index: 0 }, out);
         }
