@@ -12,7 +12,7 @@ use image_config::unit::{ExecCommand, Unit, UnitKind, UnitName};
 use crate::unit_files::{Fragment, UnitFolders};
 
 /// Instance that templates are read as.
-const INSTANCE: &str = "test-instance";
+const INSTANCE: &str = "test_instance";
 
 /// Runs `verify`: 0 when all units could be started.
 pub fn run(units: &[String], root: &Path) -> u8 {
