@@ -1,6 +1,6 @@
 //! Traces side by side, what is known to differ, and the score that the README tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -82,6 +82,14 @@ impl KnownDifferences {
         Ok(Self(known))
     }
 
+    /// The entries of some scenarios, for a run of these alone.
+    #[must_use]
+    pub fn only<'a>(mut self, scenarios: impl IntoIterator<Item = &'a str>) -> Self {
+        let names: BTreeSet<&str> = scenarios.into_iter().collect();
+        self.0.retain(|name, _| names.contains(name.as_str()));
+        self
+    }
+
     /// What contradicts the list, one text for each scenario: differences that are not on it, and entries that do not differ.
     pub fn contradictions(&self, comparison: &Comparison) -> Vec<String> {
         let new = comparison.different.iter().filter(|(name, _)| !self.0.contains_key(*name));
@@ -133,6 +141,7 @@ mod tests {
         assert!(problems[0].starts_with("c differs from systemd"));
         assert!(problems[1].starts_with("b is listed as different and does not differ"));
         assert!(problems[2].starts_with("d is listed as different, and there is no such"));
+        assert_eq!(known.only(["a"]).contradictions(&comparison()).len(), 1);
         assert!(KnownDifferences::parse("f", "a\n").is_err());
         assert!(KnownDifferences::parse("f", "a: x\na: y\n").is_err());
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use qemu::toolbox::Toolbox;
-use qemu::{AccelChoice, Disk, DiskCache, OnReboot, Serial, VmSpec};
+use qemu::{AccelChoice, Disk, DiskCache, OnReboot, Serial, Vm, VmSpec};
 use serde_json::json;
 
 use super::scenario::Scenario;
@@ -16,8 +16,12 @@ use crate::{Image, scratch};
 
 /// Memory in MiB of both machines.
 const MEMORY_MIB: u32 = 768;
-/// The longest that one boot may take: far more than all scenarios do.
-const LIMIT: Duration = Duration::from_secs(1500);
+/// What a machine says when it is through with a scenario begins with this.
+const PROGRESS: &str = "conformance: ";
+/// The longest that a machine may take for its boot or for a scenario, whose own limit in `guest/runner` is below this.
+const LIMIT: Duration = Duration::from_secs(400);
+/// How long a machine may take to power off.
+const END_LIMIT: Duration = Duration::from_secs(60);
 /// A machine that ended, or hung, in a scenario is started again for those after it, this often.
 const RESTARTS: usize = 8;
 
@@ -106,19 +110,22 @@ fn run(scenarios: &[Scenario], work: &Path, machine: &dyn Fn(Disk) -> Result<VmS
 /// One boot. The inner error is that of a machine that did not end by itself.
 fn boot(spec: &VmSpec) -> Result<Result<()>> {
     let mut vm = Toolbox::of_user().emulator()?.start(spec, Serial::Captured)?;
-    let ended = vm.console().expect("conformance: end", LIMIT);
-    let ended = match ended {
-        Ok(seen) => {
-            print!(
-                "{}",
-                seen.lines().filter(|line| line.starts_with("conformance: ")).collect::<Vec<_>>().join("\n")
-            );
-            vm.wait_exit(Duration::from_secs(60)).map(drop).context("the machine does not power off")
-        }
-        Err(error) => {
-            vm.kill();
-            Err(error.into())
-        }
-    };
+    let ended = follow(&mut vm);
+    if ended.is_err() {
+        vm.kill();
+    }
     Ok(ended)
+}
+
+/// Shows what the machine has come to, up to its end.
+fn follow(vm: &mut Vm) -> Result<()> {
+    loop {
+        vm.console().expect(PROGRESS, LIMIT)?;
+        let line = vm.console().expect("\n", LIMIT)?;
+        if line.trim() == "end" {
+            vm.wait_exit(END_LIMIT).context("the machine does not power off")?;
+            return Ok(());
+        }
+        println!("{PROGRESS}{}", line.trim());
+    }
 }

@@ -150,7 +150,7 @@ fn furnish(tree: &mut Tree, recipe: &Recipe, guest: &Path) -> Result<()> {
         ("var/log", 0o755),
         ("var/cache", 0o755),
     ] {
-        let _ = tree.replace(path.as_bytes(), Node { meta: Meta::root(mode, 0), ..directory() })?;
+        tree.replace(path.as_bytes(), Node { meta: Meta::root(mode, 0), ..directory() })?;
     }
     for name in ["bin", "sbin", "lib", "lib64"] {
         let link = Kind::Symlink(format!("usr/{name}").into_bytes());
