@@ -264,3 +264,36 @@ impl Section for Service {
         Service::problem(self)
     }
 }
+
+/// The word that stands for a value in a table.
+fn word_of<T: PartialEq>(table: &[(&'static str, T)], value: &T) -> &'static str {
+    table.iter().find(|(_, known)| known == value).map_or("", |(word, _)| word)
+}
+
+impl ServiceType {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        word_of(TYPES, &self)
+    }
+}
+
+impl Restart {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        word_of(RESTARTS, &self)
+    }
+}
+
+impl KillMode {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        word_of(KILL_MODES, &self)
+    }
+}
+
+impl StartLimitAction {
+    /// As it is written.
+    pub fn word(self) -> &'static str {
+        word_of(ACTIONS, &self)
+    }
+}

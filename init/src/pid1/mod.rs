@@ -23,6 +23,7 @@ mod notify;
 mod path_units;
 mod paths;
 mod process;
+mod properties;
 mod reexec;
 mod server;
 mod shell;

@@ -2,8 +2,10 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use image_config::unit::UnitKind as FileKind;
+use image_config::unit::time::{TimeZone, Timestamp};
+use image_config::unit::{TimerTrigger, UnitKind as FileKind};
 
+use super::properties;
 use super::shell::{Shell, Stage, now};
 use crate::control::{JobView, SocketView, TimerView, UnitView};
 use crate::supervisor::{ActiveState, Edge, ExitStatus, LoadState, Monotonic, UnitId, UnitKind};
@@ -148,8 +150,8 @@ pub fn sockets(shell: &Shell) -> Vec<SocketView> {
 pub fn detailed(shell: &Shell, id: UnitId) -> UnitView {
     let mut view = one(shell, id);
     let Some(unit) = shell.sup.unit(id) else { return view };
-    let mut properties: Vec<(String, String)> = Vec::new();
-    let mut add = |name: &str, value: String| properties.push((name.to_owned(), value));
+    let mut list: Vec<(String, String)> = Vec::new();
+    let mut add = |name: &str, value: String| list.push((name.to_owned(), value));
     for (edge, name) in RELATIONS {
         let names: Vec<&str> = unit.related(edge).map(|other| shell.sup.name(other)).collect();
         if !names.is_empty() {
@@ -182,6 +184,11 @@ pub fn detailed(shell: &Shell, id: UnitId) -> UnitView {
         UnitKind::Timer => {
             let point = |point: Option<Monotonic>| point.map_or(0, |point| point.0).to_string();
             add("NextElapseUSecMonotonic", point(unit.next_elapse));
+            // Timers without a calendar have no such moment; that of the others is rounded, for it comes from another clock.
+            let moment =
+                |next| Timestamp(wall(next).saturating_add(500) / 1000 * 1000).show(&TimeZone::utc());
+            let next = unit.next_elapse.filter(|_| has_calendar(shell, id)).map(moment);
+            add("NextElapseUSecRealtime", next.unwrap_or_default());
             add("LastTriggerUSecMonotonic", point(unit.last_trigger));
         }
         UnitKind::Socket => {
@@ -193,8 +200,14 @@ pub fn detailed(shell: &Shell, id: UnitId) -> UnitView {
         }
         _ => {}
     }
-    view.properties.extend(properties);
+    view.properties.extend(list);
+    view.properties.extend(properties::of_file(shell, id));
     view
+}
+
+fn has_calendar(shell: &Shell, id: UnitId) -> bool {
+    let Some(FileKind::Timer(timer)) = shell.units.get(&id).map(|file| &file.kind) else { return false };
+    timer.triggers.iter().any(|trigger| matches!(trigger, TimerTrigger::Calendar(_)))
 }
 
 /// Relations under systemd's names.

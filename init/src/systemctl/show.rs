@@ -21,6 +21,8 @@ pub fn job_failure(verb: &str, unit: &str, result: &str) -> String {
 
 /// `systemctl show`, under systemd's property names.
 pub fn properties(view: &UnitView, file_state: &str, options: &Options) -> String {
+    // Conditions and assertions are looked at when a unit starts.
+    let was_started = view.times.first().is_some_and(|exit| *exit != 0);
     let mut all: Vec<(&str, String)> = vec![
         ("Id", view.name.clone()),
         ("Description", view.description.clone()),
@@ -35,15 +37,27 @@ pub fn properties(view: &UnitView, file_state: &str, options: &Options) -> Strin
         ("DropInPaths", view.paths.get(1..).unwrap_or_default().join(" ")),
         ("UnitFileState", file_state.to_owned()),
         ("MemoryCurrent", view.memory.map_or_else(|| "[not set]".to_owned(), |bytes| bytes.to_string())),
-        ("TasksCurrent", view.pids.len().to_string()),
+        (
+            "TasksCurrent",
+            if view.pids.is_empty() { "[not set]".to_owned() } else { view.pids.len().to_string() },
+        ),
         ("LoadError", view.load_error.clone()),
         ("Job", view.job.clone().unwrap_or_default()),
         ("Documentation", view.documentation.join(" ")),
         ("CanStart", yes_or_no(view.load == "loaded")),
-        ("ConditionResult", yes_or_no(view.condition.is_none())),
+        ("ConditionResult", yes_or_no(view.condition.is_none() && was_started)),
+        ("AssertResult", yes_or_no(was_started)),
     ];
-    if let Some((how, number)) = &view.main_exit {
-        all.push(("ExecMainCode", how.clone()));
+    if view.name.ends_with(".service") {
+        // CLD_EXITED, CLD_KILLED and CLD_DUMPED of waitid(2); 0 when no process has ended yet.
+        let (how, number) = view.main_exit.as_ref().map_or(("", 0), |(how, number)| (how.as_str(), *number));
+        let code = match how {
+            "exited" => 1,
+            "killed" => 2,
+            "dumped" => 3,
+            _ => 0,
+        };
+        all.push(("ExecMainCode", code.to_string()));
         all.push(("ExecMainStatus", number.to_string()));
     }
     all.extend(view.properties.iter().map(|(name, value)| (name.as_str(), value.clone())));
