@@ -63,7 +63,8 @@ fn new_machine_id(mut random: [u8; 16]) -> String {
     random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes `etc/hosts` when there is none or it is ours with another name.
+/// Writes `etc/hosts` when there is none, when it is ours with another name, and when it is empty: that is what a power cut
+/// leaves of a file that was not on the disk yet, and without a localhost little works.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -71,9 +72,9 @@ pub fn write_hosts(etc: &Path, hostname: &str) -> io::Result<()> {
     let path = etc.join("hosts");
     let wanted = hosts(hostname);
     match std::fs::read_to_string(&path) {
-        Ok(text) if !text.starts_with(HOSTS_MARK) || text == wanted => Ok(()),
+        Ok(text) if text == wanted || !(text.starts_with(HOSTS_MARK) || text.trim().is_empty()) => Ok(()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        // Written again at every boot that misses it: not worth waiting for the disk.
+        // Written again at every boot that misses it or finds it empty: not worth waiting for the disk.
         _ => put_in_place(&path, 0o644, wanted.as_bytes(), |_| Ok(())),
     }
 }
@@ -167,6 +168,9 @@ mod tests {
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("127.0.1.1 one.example one\n"));
         write_hosts(etc.path(), "two").unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().ends_with("127.0.1.1 two\n"));
+        std::fs::write(&path, "").unwrap();
+        write_hosts(etc.path(), "two").unwrap();
+        assert!(std::fs::read_to_string(&path).unwrap().contains("127.0.0.1 localhost\n"), "empty is lost");
         std::fs::write(&path, "127.0.0.1 mine\n").unwrap();
         write_hosts(etc.path(), "three").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "127.0.0.1 mine\n");

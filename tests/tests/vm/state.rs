@@ -54,3 +54,22 @@ fn a_disk_that_is_enlarged_is_regrown_and_keeps_its_files() -> Result<()> {
     assert!(report.is_good(), "{:?}", report.problems);
     Ok(())
 }
+
+#[test]
+fn a_power_cut_right_after_the_first_boot_leaves_a_machine_that_comes_up_as_itself() -> Result<()> {
+    let folder = scratch()?;
+    let path = folder.path().join("disk.raw");
+    Image::minimal()?.disk(&path, GIB)?;
+    let mut guest = Guest::start(&path, &options("cut-first-boot"))?;
+    guest.wait_for_shell()?;
+    let id = guest.check("cat /etc/machine-id")?;
+    // What was not synced is in the guest's memory alone.
+    guest.cut_power();
+
+    let mut guest = Guest::start(&path, &options("after-the-cut"))?;
+    guest.wait_for_shell()?;
+    assert_eq!(guest.check("cat /etc/machine-id")?, id);
+    guest.check("grep -qw localhost /etc/hosts")?;
+    wait_until_good(&mut guest)?;
+    guest.poweroff()
+}

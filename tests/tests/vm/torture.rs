@@ -54,7 +54,7 @@ fn pid1_stands_what_services_and_clients_do_to_it() -> Result<()> {
     odd_files_are_told_apart(&mut torture)?;
     clients_that_talk_nonsense_or_nothing(&mut torture)?;
     torture.guest.check(&format!(
-        "systemctl start $(seq -f crash@%g.service {CRASHING}) flood.service stubborn.service"
+        "systemctl start $(for i in $(seq {CRASHING}); do echo crash@$i.service; done) flood.service stubborn.service"
     ))?;
     torture.look("with 200 services that crash, a flood of lines and one that stays")?;
     torture.guest.check("systemctl stop flood.service; systemctl start orphans.service")?;
