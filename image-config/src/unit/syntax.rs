@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn lines_end_as_systemd_ends_them() {
         let text = "A=1\r\nB=2\n\rC=3\rD=4\0E=5\r\n\r\nF=6\\\r\n7";
-        let found: Vec<_> = contents(text).into_iter().map(|(line, content)| (line, content)).collect();
+        let found: Vec<_> = contents(text);
         let want =
             [(1, "A", "1"), (2, "B", "2"), (3, "C", "3"), (4, "D", "4"), (5, "E", "5"), (7, "F", "6 7")];
         assert_eq!(found, want.map(|(line, key, value)| (line, assignment(key, value))));

@@ -22,9 +22,8 @@ fn show(unit: &str) -> Result<Option<UnitView>, ClientError> {
 pub fn time() -> Result<u8, ClientError> {
     let state = Client::connect()?.call(Method::State {})?.state.unwrap_or_default();
     let units = call(Method::List {})?;
-    let reached = |name: &str| {
-        units.iter().find(|unit| unit.name == name).map(|unit| active_enter(unit)).filter(|when| *when > 0)
-    };
+    let reached =
+        |name: &str| units.iter().find(|unit| unit.name == name).map(active_enter).filter(|when| *when > 0);
     let goal = GOALS.iter().find_map(|name| Some((*name, reached(name)?)));
     let (Some(goal), false) = (goal, matches!(state.as_str(), "initializing" | "starting")) else {
         eprintln!(

@@ -266,11 +266,10 @@ impl Supervisor {
             let Some(trigger) = self.unit(other) else { continue };
             let state = trigger.sub;
             match (trigger.spec.kind, state) {
-                (UnitKind::Socket, _) if self.trigger_spec(other).accept => {
-                    if down && !has_job {
-                        out.push(Effect::DropConnection { service: id });
-                    }
+                (UnitKind::Socket, _) if self.trigger_spec(other).accept && down && !has_job => {
+                    out.push(Effect::DropConnection { service: id });
                 }
+                (UnitKind::Socket, _) if self.trigger_spec(other).accept => {}
                 (UnitKind::Socket, SubState::Listening | SubState::Running) => {
                     if limit_hit {
                         self.fail_trigger(now, other, ServiceResult::ServiceStartLimitHit, out);

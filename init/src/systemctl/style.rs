@@ -106,12 +106,15 @@ impl Cell {
     }
 }
 
+/// The sign before a row, in its colour.
+type Mark = (Colour, &'static str);
+
 /// Rows under headings.
 #[derive(Debug, Clone)]
 pub struct Table {
     /// Heading, and name of the field in JSON.
     columns: &'static [(&'static str, &'static str)],
-    rows: Vec<(Option<(Colour, &'static str)>, Vec<Cell>)>,
+    rows: Vec<(Option<Mark>, Vec<Cell>)>,
     has_marks: bool,
 }
 
@@ -132,7 +135,7 @@ impl Table {
     }
 
     /// How many rows there are.
-    pub fn len(&self) -> usize {
+    pub fn rows(&self) -> usize {
         self.rows.len()
     }
 

@@ -79,7 +79,7 @@ pub fn units(mut all: Vec<UnitView>, patterns: &[String], options: &Options) -> 
         let hint = if options.all { "" } else { " Pass --all to see loaded but inactive units, too." };
         text.push_str(&format!(
             "\n{} loaded units listed.{hint}\nTo show all installed unit files use 'systemctl list-unit-files'.\n",
-            table.len()
+            table.rows()
         ));
     }
     text
@@ -98,7 +98,7 @@ pub fn jobs(jobs: &[JobView], patterns: &[String], options: &Options) -> String 
             Cell::from(job.state.as_str()).painted(state),
         ]);
     }
-    if table.len() == 0 && options.is_text_with_legend() {
+    if table.rows() == 0 && options.is_text_with_legend() {
         return "No jobs running.\n".to_owned();
     }
     with_count(&table, options, "jobs listed")
@@ -176,7 +176,7 @@ pub fn sockets(mut all: Vec<SocketView>, patterns: &[String], options: &Options)
 fn with_count(table: &Table, options: &Options, what: &str) -> String {
     let mut text = table.render(options.format, options.style, !options.no_legend);
     if options.is_text_with_legend() {
-        text.push_str(&format!("\n{} {what}.\n", table.len()));
+        text.push_str(&format!("\n{} {what}.\n", table.rows()));
     }
     text
 }

@@ -330,7 +330,7 @@ mod tests {
 
     /// What the program answers, by running it as the kernel would.
     fn run(program: &[seccompiler::sock_filter], call: i64, arguments: [u64; 6]) -> u32 {
-        let mut data = vec![0_u8; 64];
+        let mut data = [0_u8; 64];
         data[..4].copy_from_slice(&u32::try_from(call).unwrap().to_ne_bytes());
         data[4..8].copy_from_slice(&0xc000_003e_u32.to_ne_bytes()); // AUDIT_ARCH_X86_64
         for (place, argument) in arguments.iter().enumerate() {
