@@ -72,10 +72,11 @@ pub(super) fn build(exec: &ExecContext, how: &Circumstances<'_>, known: &Known<'
         set("LISTEN_FDNAMES", known.names.join(":"));
     }
     let identity = known.identity;
+    // $USER is set unconditionally, the others for a login, systemd.exec(5).
+    let name = identity.name().map_or_else(|| "root".to_owned(), str::to_owned);
+    set("USER", name.clone());
     if exec.set_login_environment.unwrap_or(identity.user_id().is_some() || exec.pam_name.is_some()) {
-        let name = identity.name().map_or_else(|| "root".to_owned(), str::to_owned);
         let is_root = identity.user_id().is_none();
-        set("USER", name.clone());
         set("LOGNAME", name);
         if let Some(home) = identity.telling_home().or(is_root.then_some("/root")) {
             set("HOME", home.to_owned());
@@ -248,6 +249,7 @@ mod tests {
             ("MAINPID", "7"),
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"),
             ("SYSTEMD_EXEC_PID", &pid),
+            ("USER", "root"),
             ("WATCHDOG_PID", &pid),
             ("WATCHDOG_USEC", "5"),
         ];

@@ -88,8 +88,7 @@ impl Folders {
 pub(super) fn make(exec: &ExecContext, how: &Circumstances<'_>, identity: &Identity) -> Step<Folders> {
     let mut folders = Folders::default();
     for (kind, written) in KINDS.iter().zip(written(exec)) {
-        // Configuration stays root's.
-        let owner = identity.owner().filter(|_| kind.base != "etc");
+        let owner = identity.owner();
         let base = how.root.join(kind.base);
         // Folders that outlive the dynamic user must not be reached by the next one who gets its id.
         let private = exec.sandbox.dynamic_user && !matches!(kind.base, "run" | "etc");
@@ -103,18 +102,24 @@ pub(super) fn make(exec: &ExecContext, how: &Circumstances<'_>, identity: &Ident
                 move_in(&whole, &real).step(kind.code, &what)?;
             }
             let was_owned = fs::metadata(&real).ok().map(|found| (found.uid(), found.gid()));
+            // Configuration that is there has an owner already: whoever writes it, which need not be the service.
+            if kind.base == "etc" && was_owned.is_some() {
+                made.push(whole);
+                folders.writable.push(real);
+                continue;
+            }
             paths::make_folder(&real, written.mode.unwrap_or(0o755), owner).step(kind.code, &what)?;
             if let Some(owner) = owner.filter(|owner| was_owned.is_some_and(|was| was != *owner)) {
                 give(&real, owner).step(kind.code, &what)?;
             }
             if private {
-                link(&whole, &real).step(kind.code, &what)?;
+                link(&base, &whole, &real).step(kind.code, &what)?;
             }
             made.push(whole);
             folders.writable.push(real);
         }
         for (path, name) in &written.links {
-            link(&base.join(name), &base.join(path))
+            link(&base, &base.join(name), &base.join(path))
                 .step(kind.code, format_args!("{}={path}:{name}", kind.setting))?;
         }
         if private && !made.is_empty() {
@@ -140,8 +145,15 @@ fn move_in(whole: &Path, real: &Path) -> io::Result<()> {
     }
 }
 
-/// A link to a folder beside or below it; one that is there already and right stays.
-fn link(at: &Path, to: &Path) -> io::Result<()> {
+/// The way from one folder to something else, both below `base`.
+fn relative(base: &Path, from: &Path, to: &Path) -> PathBuf {
+    let up = from.strip_prefix(base).map_or(0, |path| path.components().count());
+    let down = to.strip_prefix(base).unwrap_or(to);
+    std::iter::repeat_n(Path::new(".."), up).chain([down]).collect()
+}
+
+/// A link to something below the same base, relative as systemd makes them; one that is there already and right stays.
+fn link(base: &Path, at: &Path, to: &Path) -> io::Result<()> {
     if fs::canonicalize(at).is_ok_and(|found| fs::canonicalize(to).is_ok_and(|wanted| found == wanted)) {
         return Ok(());
     }
@@ -151,7 +163,7 @@ fn link(at: &Path, to: &Path) -> io::Result<()> {
     if at.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
         fs::remove_file(at)?;
     }
-    symlink(to, at)
+    symlink(relative(base, at.parent().unwrap_or(base), to), at)
 }
 
 /// Gives everything in a folder to its new owner. Links are not followed, other file systems are entered.
@@ -264,19 +276,41 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut service = Service::default();
         service.exec.sandbox.dynamic_user = true;
-        service.exec.state_directory.paths = vec!["s".into()];
+        service.exec.state_directory.paths = vec!["s".into(), "a/b".into()];
         let lib = root.path().join("var/lib");
         fs::create_dir_all(lib.join("s")).unwrap();
         fs::write(lib.join("s/kept"), "1").unwrap();
         let folders = made(root.path(), &service, Some(61300)).unwrap();
         assert_eq!(fs::read_to_string(lib.join("s/kept")).unwrap(), "1");
-        assert!(lib.join("s").symlink_metadata().unwrap().is_symlink());
+        assert_eq!(fs::read_link(lib.join("s")).unwrap(), Path::new("private/s"));
+        assert_eq!(fs::read_link(lib.join("a/b")).unwrap(), Path::new("../private/a/b"));
+        assert!(lib.join("a/b").is_dir());
         assert_eq!(fs::metadata(lib.join("private")).unwrap().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(lib.join("private/s/kept")).unwrap().uid(), 61300);
         assert_eq!(
             (folders.writable, folders.private_bases),
-            (vec![lib.join("private/s")], vec![lib.join("private")])
+            (vec![lib.join("private/s"), lib.join("private/a/b")], vec![lib.join("private")])
         );
+    }
+
+    #[test]
+    fn configuration_is_the_users_unless_it_was_there() {
+        if !rustix::process::geteuid().is_root() {
+            return; // only root can give folders away
+        }
+        let root = tempfile::tempdir().unwrap();
+        let etc = root.path().join("etc");
+        fs::create_dir_all(etc.join("old")).unwrap();
+        fs::set_permissions(etc.join("old"), fs::Permissions::from_mode(0o711)).unwrap();
+        fs::write(etc.join("passwd"), "web:x:33:33::/:/bin/sh\n").unwrap();
+        let mut service = Service::default();
+        service.exec.user = Some("web".into());
+        service.exec.configuration_directory.paths = vec!["old".into(), "new".into()];
+        let folders = made(root.path(), &service, None).unwrap();
+        let look = |name: &str| fs::metadata(etc.join(name)).map(|it| (it.uid(), it.mode() & 0o777)).unwrap();
+        assert_eq!((look("old"), look("new")), ((0, 0o711), (33, 0o755)));
+        let value = format!("{}:{}", etc.join("old").display(), etc.join("new").display());
+        assert_eq!(folders.variables().next(), Some(("CONFIGURATION_DIRECTORY", value)));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use image_config::unit::{Propagation, Sandbox};
@@ -33,6 +33,19 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
     ("ptmx", "pts/ptmx"),
 ];
+/// What a root directory must have, file-hierarchy(7); systemd makes the same, and no `/tmp`.
+const BASE_FOLDERS: [(&str, u32); 8] = [
+    ("root", 0o750),
+    ("usr", 0o755),
+    ("var", 0o755),
+    ("etc", 0o755),
+    ("proc", 0o555),
+    ("sys", 0o555),
+    ("dev", 0o555),
+    ("run", 0o755),
+];
+/// Links of a merged `/usr`, where it has these folders.
+const BASE_LINKS: [(&str, &str); 3] = [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib")];
 
 /// Leaves the machine's mount namespace and makes the view.
 pub(super) fn apply(entries: &[Entry], root: Option<&Path>, sandbox: &Sandbox) -> Step<()> {
@@ -43,6 +56,7 @@ pub(super) fn apply(entries: &[Entry], root: Option<&Path>, sandbox: &Sandbox) -
     if let Some(root) = root {
         let what = format!("RootDirectory={}", root.display());
         mount_bind_recursive(root, root).step(code::NAMESPACE, &what)?;
+        make_base_folders(root);
         if sandbox.mount_api_vfs.unwrap_or(true) {
             add_api(root).step(code::NAMESPACE, "MountAPIVFS=")?;
         }
@@ -143,6 +157,7 @@ fn hide(path: &Path) -> io::Result<()> {
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
         return mount_with("tmpfs", path, flags, "mode=000,size=4k,nr_inodes=2");
     }
+    let kind = FileType::from_raw_mode(rustix::fs::stat(path)?.st_mode);
     // A file is covered by one that is nowhere else: in a file system of its own, gone once it is bound.
     in_workshop(|workshop| {
         mount_with(
@@ -152,7 +167,11 @@ fn hide(path: &Path) -> io::Result<()> {
             "mode=755,size=4k",
         )?;
         let nothing = workshop.join("nothing");
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o000).open(&nothing)?;
+        // Permissions do not bind root, who would read an empty file; what is no file does not even open.
+        let is_special = kind != FileType::RegularFile;
+        if !(is_special && mknodat(CWD, &nothing, kind, Mode::empty(), 0).is_ok()) {
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o000).open(&nothing)?;
+        }
         mount_bind(&nothing, path)?;
         setup::set_mount_attributes(path, MountAttributes { read_only: true, no_exec: true, no_suid: true })?;
         Ok(unmount(workshop, UnmountFlags::DETACH)?)
@@ -212,6 +231,19 @@ fn bring_log(dev: &Path, workshop: &Path) -> io::Result<()> {
             Ok(mount_bind(&old, &new)?)
         }
         Err(_) => Ok(()),
+    }
+}
+
+/// Makes what programs expect at the top of a file system, as far as it is missing. One that is read-only, say, has
+/// to do without; what the unit needs of it will be missed later.
+fn make_base_folders(root: &Path) {
+    for (name, mode) in BASE_FOLDERS {
+        let _without = fs::DirBuilder::new().mode(mode).create(root.join(name));
+    }
+    for (name, target) in BASE_LINKS {
+        if root.join(target).is_dir() {
+            let _without = symlink(target, root.join(name));
+        }
     }
 }
 
@@ -316,6 +348,20 @@ mod tests {
         assert_eq!(mount_points(text), [Path::new("/a b\\c"), Path::new("/proc")]);
         assert_eq!(unescape(b"\\04"), b"\\04");
         assert_eq!(unescape(b"\\777x"), b"\\777x");
+    }
+
+    #[test]
+    fn a_root_directory_gets_what_programs_expect_and_keeps_what_it_has() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+        fs::write(root.path().join("etc"), "mine").unwrap();
+        make_base_folders(root.path());
+        make_base_folders(root.path());
+        let mode = |name: &str| fs::metadata(root.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("root"), mode("var"), mode("proc")), (0o750, 0o755, 0o555));
+        assert_eq!(fs::read_link(root.path().join("bin")).unwrap(), Path::new("usr/bin"));
+        assert_eq!(fs::read_to_string(root.path().join("etc")).unwrap(), "mine");
+        assert!(!root.path().join("tmp").exists() && !root.path().join("sbin").exists());
     }
 
     proptest::proptest! {
