@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::messages::{Answer, Call, Method, Reply};
+use super::messages::{Answer, Call, Method, Refusal, Reply};
 use super::{CONTROL_SOCKET, Frames};
 
 /// Why a call came to nothing.
@@ -20,8 +20,8 @@ pub enum ClientError {
     #[error("PID 1 gave an answer that cannot be understood")]
     Answer(#[source] serde_json::Error),
     /// PID 1 refused.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{}", .0.text)]
+    Refused(Refusal),
 }
 
 /// A connection to PID 1.

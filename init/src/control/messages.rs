@@ -88,6 +88,37 @@ pub struct JobRequest {
     pub wait: bool,
 }
 
+/// A call that was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is said of it.
+    pub text: String,
+    /// What programs go by.
+    #[serde(default)]
+    pub kind: RefusalKind,
+}
+
+/// Kinds of refusals, as far as `systemctl` ends with different exit statuses for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusalKind {
+    /// Any other.
+    #[default]
+    Other,
+    /// There is no such unit.
+    NoSuchUnit,
+    /// Units of this kind, or with such a file, have nothing of the sort.
+    NotApplicable,
+    /// Not now, or not for whoever asks.
+    NotPermitted,
+}
+
+impl From<String> for Refusal {
+    fn from(text: String) -> Refusal {
+        Refusal { text, kind: RefusalKind::Other }
+    }
+}
+
 /// The answer to a call.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Reply {
@@ -96,7 +127,7 @@ pub struct Reply {
     pub parameters: Option<Answer>,
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
+    pub error: Option<Refusal>,
 }
 
 /// What a call can be answered with; only what the method speaks of is there.

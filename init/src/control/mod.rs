@@ -7,7 +7,9 @@ mod client;
 pub mod messages;
 
 pub use client::{Client, ClientError};
-pub use messages::{Answer, Call, JobRequest, JobView, Method, Reply, SocketView, TimerView, UnitView};
+pub use messages::{
+    Answer, Call, JobRequest, JobView, Method, Refusal, RefusalKind, Reply, SocketView, TimerView, UnitView,
+};
 
 /// Where the socket is.
 pub const CONTROL_SOCKET: &str = "/run/ferrite/control";

@@ -11,8 +11,11 @@ use rustix::net::{SendFlags, SocketFlags, SocketType, accept_with, listen, send,
 use super::shell::{Shell, Source, Stage, now};
 use super::socket;
 use super::views;
-use crate::control::{Answer, Call, Frames, JobRequest, Method, Reply};
-use crate::supervisor::{JobId, JobKind, JobResult, KillTarget, Level, LoadState, Mode, PowerAction, UnitId};
+use crate::control::{Answer, Call, Frames, JobRequest, Method, Refusal, RefusalKind, Reply};
+use crate::supervisor::{
+    JobId, JobKind, JobResult, KillTarget, Level, LoadState, Mode, PowerAction, RequestError, SubState,
+    UnitId,
+};
 
 /// Clients at one time; more wait in the kernel's queue.
 const MOST_CLIENTS: usize = 64;
@@ -99,6 +102,29 @@ impl Connection {
     }
 }
 
+fn refused(kind: RefusalKind, text: &str) -> Refusal {
+    Refusal { text: text.to_owned(), kind }
+}
+
+fn not_loaded(unit: &str) -> Refusal {
+    refused(RefusalKind::NoSuchUnit, &format!("Unit {unit} not loaded."))
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Refusal {
+        let kind = match &error {
+            RequestError::NotFound(_) => RefusalKind::NoSuchUnit,
+            RequestError::NoReload(_) | RequestError::Unsupported(_) => RefusalKind::NotApplicable,
+            RequestError::Manual(_)
+            | RequestError::NoIsolate(_)
+            | RequestError::Irreversible(_)
+            | RequestError::Destructive(_) => RefusalKind::NotPermitted,
+            _ => RefusalKind::Other,
+        };
+        Refusal { text: error.to_string(), kind }
+    }
+}
+
 impl Shell {
     pub(super) fn accept_clients(&mut self) {
         while self.server.clients.len() < MOST_CLIENTS {
@@ -159,7 +185,7 @@ impl Shell {
         let uid = client.uid;
         for message in messages {
             let reply = match serde_json::from_slice::<Call>(&message) {
-                Err(error) => Some(Err(format!("org.varlink.service.InvalidParameter: {error}"))),
+                Err(error) => Some(Err(format!("org.varlink.service.InvalidParameter: {error}").into())),
                 Ok(call) => self.answer(key, uid, call.method),
             };
             let Some(reply) = reply else { continue };
@@ -173,7 +199,7 @@ impl Shell {
     }
 
     /// The answer to a call; `None` when it comes later.
-    fn answer(&mut self, key: u64, uid: u32, method: Method) -> Option<Result<Answer, String>> {
+    fn answer(&mut self, key: u64, uid: u32, method: Method) -> Option<Result<Answer, Refusal>> {
         let changes = !matches!(
             method,
             Method::List {}
@@ -184,7 +210,7 @@ impl Shell {
                 | Method::Sockets {}
         );
         if changes && uid != 0 && uid != rustix::process::geteuid().as_raw() {
-            return Some(Err("Access denied: only root may do that.".to_owned()));
+            return Some(Err(refused(RefusalKind::NotPermitted, "Access denied: only root may do that.")));
         }
         let done = || Answer { result: Some("done".to_owned()), ..Answer::default() };
         Some(Ok(match method {
@@ -216,7 +242,7 @@ impl Shell {
                     None => self.sup.ids().collect(),
                     Some(name) => match self.sup.lookup(&name) {
                         Some(id) => vec![id],
-                        None => return Some(Err(format!("Unit {name} not loaded."))),
+                        None => return Some(Err(not_loaded(&name))),
                     },
                 };
                 let mut effects = Vec::new();
@@ -225,11 +251,16 @@ impl Shell {
                 done()
             }
             Method::Kill { unit, signal, whom } => {
-                let Some(id) = self.sup.lookup(&unit) else {
-                    return Some(Err(format!("Unit {unit} not loaded.")));
+                // One that is neither up nor failed has no processes, and systemd would have forgotten it.
+                let idle = |id: &UnitId| {
+                    let found = self.sup.unit(*id);
+                    found.is_none_or(|found| found.sub == SubState::Dead && found.job.is_none())
+                };
+                let Some(id) = self.sup.lookup(&unit).filter(|id| !idle(id)) else {
+                    return Some(Err(not_loaded(&unit)));
                 };
                 if !(1..=64).contains(&signal) {
-                    return Some(Err(format!("{signal} is no signal.")));
+                    return Some(Err(format!("{signal} is no signal.").into()));
                 }
                 let process = self.sup.unit(id).map(|unit| (unit.run.main, unit.run.control));
                 let target = match (whom.as_str(), process) {
@@ -237,9 +268,9 @@ impl Shell {
                     ("main", Some((Some(main), _))) => KillTarget::Process(main.id),
                     ("control", Some((_, Some(control)))) => KillTarget::Process(control.id),
                     ("main" | "control", _) => {
-                        return Some(Err(format!("Unit {unit} has no {whom} process.")));
+                        return Some(Err(format!("Unit {unit} has no {whom} process.").into()));
                     }
-                    _ => return Some(Err(format!("{whom} is none of all, main and control."))),
+                    _ => return Some(Err(format!("{whom} is none of all, main and control.").into())),
                 };
                 self.execute(crate::supervisor::Effect::Kill { unit: id, target, signal });
                 done()
@@ -256,7 +287,7 @@ impl Shell {
     }
 
     /// `systemctl cancel`: one job, or all of them.
-    fn cancel_jobs(&mut self, job: Option<u32>) -> Result<Answer, String> {
+    fn cancel_jobs(&mut self, job: Option<u32>) -> Result<Answer, Refusal> {
         let all = self.sup.ids().filter_map(|id| Some(self.sup.unit(id)?.job.as_ref()?.id));
         let jobs: Vec<JobId> = match job {
             Some(number) => vec![JobId(number)],
@@ -269,16 +300,16 @@ impl Shell {
         }
         self.carry_out(effects);
         match job {
-            Some(number) if !known => Err(format!("Job {number} does not exist.")),
+            Some(number) if !known => Err(format!("Job {number} does not exist.").into()),
             _ => Ok(Answer { result: Some("done".to_owned()), ..Answer::default() }),
         }
     }
 
-    fn job(&mut self, key: u64, request: &JobRequest) -> Option<Result<Answer, String>> {
+    fn job(&mut self, key: u64, request: &JobRequest) -> Option<Result<Answer, Refusal>> {
         let queued = |result: &str| Some(Ok(Answer { result: Some(result.to_owned()), ..Answer::default() }));
         self.load(std::slice::from_ref(&request.unit));
         let Some(id) = self.sup.lookup(&request.unit) else {
-            return Some(Err(format!("Unit {} not found.", request.unit)));
+            return Some(Err(RequestError::NotFound(request.unit.clone()).into()));
         };
         let unit = self.sup.unit(id)?;
         let (up, loaded) = (!unit.active().is_down(), unit.spec.load.clone());
@@ -286,7 +317,7 @@ impl Shell {
         let kind = match request.verb.as_str() {
             "start" => JobKind::Start,
             "stop" if loaded == LoadState::NotFound && !up => {
-                return Some(Err(format!("Unit {} not loaded.", request.unit)));
+                return Some(Err(not_loaded(&request.unit)));
             }
             "stop" => JobKind::Stop,
             "restart" => JobKind::Restart,
@@ -296,7 +327,7 @@ impl Shell {
             "reload-or-restart" | "force-reload" => JobKind::Restart,
             "try-reload-or-restart" if can_reload => JobKind::TryReload,
             "try-reload-or-restart" => JobKind::TryRestart,
-            other => return Some(Err(format!("Unknown verb {other}."))),
+            other => return Some(Err(format!("Unknown verb {other}.").into())),
         };
         let mode = match request.mode.as_str() {
             "isolate" => Mode::Isolate,
@@ -307,12 +338,12 @@ impl Shell {
             "ignore-requirements" => Mode::IgnoreRequirements,
             "restart-dependencies" => Mode::RestartDependencies,
             "replace" | "" => Mode::Replace,
-            other => return Some(Err(format!("Unknown job mode {other}."))),
+            other => return Some(Err(format!("Unknown job mode {other}.").into())),
         };
         let mut effects = Vec::new();
         let requested = self.sup.request_by_hand(now(), id, kind, mode, &mut effects);
         let answer = match requested {
-            Err(error) => Some(Err(error.to_string())),
+            Err(error) => Some(Err(error.into())),
             Ok(job) if request.wait => {
                 let client = self.server.clients.get_mut(&key)?;
                 client.waits_for = Some(job);

@@ -254,6 +254,9 @@ impl Supervisor {
         if mode == Mode::Isolate && !found.spec.allow_isolate {
             return Err(RequestError::NoIsolate(found.spec.name.clone()));
         }
+        if kind == JobKind::Reload && found.spec.load == LoadState::NotFound {
+            return Err(RequestError::NotFound(found.spec.name.clone()));
+        }
         if kind == JobKind::Reload && !self.can_reload(unit) {
             return Err(RequestError::NoReload(found.spec.name.clone()));
         }

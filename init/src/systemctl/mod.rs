@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use self::options::Options;
 use self::style::Style;
-use crate::control::{Answer, Client, ClientError, JobRequest, Method};
+use crate::control::{Answer, Client, ClientError, JobRequest, Method, RefusalKind};
 
 /// `program is not running` of the LSB; also what `is-active` says of anything but active.
 const NOT_RUNNING: u8 = 3;
@@ -59,6 +59,16 @@ Options: --no-block --wait --now -q/--quiet -a/--all --failed -t/--type=TYPE --s
   --no-legend --no-pager --plain -n/--lines=N -p/--property=NAME --value -s/--signal=SIGNAL --reverse --before --after
   --runtime -f/--force --root=DIR --job-mode=MODE
 ";
+
+/// What a refused job ends with, after the LSB's table for init scripts: not implemented, not permitted, not installed.
+fn exit_status(refusal: RefusalKind) -> u8 {
+    match refusal {
+        RefusalKind::Other => 1,
+        RefusalKind::NotApplicable => 3,
+        RefusalKind::NotPermitted => 4,
+        RefusalKind::NoSuchUnit => 5,
+    }
+}
 
 /// Runs `systemctl`.
 pub fn run(arguments: &[String]) -> ExitCode {
@@ -285,9 +295,9 @@ fn jobs(verb: &str, units: &[String], mode: &str, options: &Options) -> Result<u
                     }
                 }
             }
-            Err(ClientError::Refused(reason)) => {
-                code = if reason.ends_with("not found.") || reason.ends_with("not loaded.") { 5 } else { 1 };
-                eprintln!("Failed to {verb} {unit}: {reason}");
+            Err(ClientError::Refused(refusal)) => {
+                code = exit_status(refusal.kind);
+                eprintln!("Failed to {verb} {unit}: {}", refusal.text);
             }
             Err(error) => return Err(error),
         }
