@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use image_config::unit::{ExecContext, Signal, slice_path};
+use image_config::unit::{ExecContext, slice_path};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -13,17 +13,15 @@ use super::conditions;
 use super::journal;
 use super::logs::LineBuffer;
 use super::process::{self, Circumstances, RunIdentity};
-use super::shell::{Entry, Shell, Source, Stage, now};
+use super::shell::{Entry, Shell, Source, Stage};
 use super::translate;
 use crate::boot::marks;
 use crate::supervisor::{
-    CommandRef, ConditionOutcome, Effect, Event, ExitStatus, JobId, JobKind, JobResult, KillTarget, Level,
-    Monotonic, NotifyAccess, Phase, ProcessId, SubState, UnitId, UnitKind,
+    CommandRef, ConditionOutcome, Edge, Effect, Event, ExitStatus, JobId, JobKind, JobResult, KillTarget,
+    Level, Phase, ProcessId, SubState, UnitId, UnitKind,
 };
 use crate::sys::{signals, spawn};
 
-/// How long a PID file is waited for after the first process of a forking service has ended.
-const PID_FILE_PATIENCE: Monotonic = Monotonic::seconds(5);
 /// The target that makes an unconfirmed boot a good one.
 const BOOT_COMPLETE: &str = "boot-complete.target";
 
@@ -50,10 +48,12 @@ impl Shell {
             }
             Effect::Adopt { unit, process, pid } => self.adopt(unit, process, pid),
             Effect::FindMain { unit } => {
-                self.awaited.insert(unit, now().after(PID_FILE_PATIENCE));
+                self.awaited.insert(unit);
                 self.look_for_daemons();
             }
-            Effect::Release { unit, restarting } => self.release(unit, restarting),
+            Effect::Release { unit, restarting, automatically } => {
+                self.release(unit, restarting, automatically)
+            }
             Effect::Changed { unit } => self.changed(unit),
             Effect::JobFinished { job, unit, kind, result } => self.job_finished(job, unit, kind, result),
             Effect::Log { unit, level, text } => self.log_unit(unit, level, &text),
@@ -65,7 +65,7 @@ impl Shell {
     fn spawn(&mut self, unit: UnitId, process: ProcessId, command: CommandRef, main_pid: Option<u32>) {
         match self.try_spawn(unit, process, command, main_pid) {
             Ok(pid) => self.events.push_back(Event::Spawned { process, pid }),
-            Err((code, reason)) => self.events.push_back(Event::SpawnFailed { process, code, reason }),
+            Err(reason) => self.events.push_back(Event::SpawnFailed { process, code: None, reason }),
         }
     }
 
@@ -75,16 +75,16 @@ impl Shell {
         process: ProcessId,
         place: CommandRef,
         main_pid: Option<u32>,
-    ) -> Result<u32, (i32, String)> {
-        let resources = |what: &'static str| move |error: io::Error| (219, format!("{what}: {error}"));
+    ) -> Result<u32, String> {
+        let resources = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let mut variables = self.variables(unit, place.phase);
         let descriptors = if place.phase == Phase::Start { self.descriptors_for(unit) } else { Vec::new() };
         let run = self.run_identity(unit);
         self.ensure_cgroup(unit).map_err(resources("cannot make its cgroup"))?;
         let service = super::shell::commands_of(&self.units, &self.hooks, unit);
-        let service = service.ok_or((219, "it has no commands".to_owned()))?;
+        let service = service.ok_or_else(|| "it has no commands".to_owned())?;
         let command = translate::commands(service, place.phase).get(place.index);
-        let command = command.ok_or((219, "its unit file has changed".to_owned()))?;
+        let command = command.ok_or_else(|| "its unit file has changed".to_owned())?;
         if let Some(journal) = &mut self.journal {
             journal.publish(self.sup.name(unit), &service.exec);
         }
@@ -170,37 +170,6 @@ impl Shell {
         Ok(())
     }
 
-    /// Variables that the supervisor sets, systemd.exec(5), "Environment Variables Set or Propagated".
-    fn variables(&self, unit: UnitId, phase: Phase) -> Vec<(&'static str, String)> {
-        let mut variables = Vec::new();
-        let Some(found) = self.sup.unit(unit) else { return variables };
-        variables.extend(self.peer_variables(unit));
-        let Some(service) = &found.spec.service else { return variables };
-        if service.notify_access != NotifyAccess::None {
-            variables.push(("NOTIFY_SOCKET", self.notify_path.to_string_lossy().into_owned()));
-        }
-        if let Some(span) = service.watchdog.filter(|_| phase == Phase::Start) {
-            variables.push(("WATCHDOG_USEC", span.0.to_string()));
-        }
-        if matches!(phase, Phase::Stop | Phase::StopPost) {
-            variables.push(("SERVICE_RESULT", found.run.result.word().to_owned()));
-            match found.run.main_status {
-                Some(ExitStatus::Code(code)) => {
-                    variables.push(("EXIT_CODE", "exited".to_owned()));
-                    variables.push(("EXIT_STATUS", code.to_string()));
-                }
-                Some(ExitStatus::Signal { signal, core }) => {
-                    variables.push(("EXIT_CODE", if core { "dumped" } else { "killed" }.to_owned()));
-                    let name = Signal::from_number(signal)
-                        .map_or_else(|| signal.to_string(), |known| known.to_string());
-                    variables.push(("EXIT_STATUS", name.strip_prefix("SIG").unwrap_or(&name).to_owned()));
-                }
-                Some(ExitStatus::Unknown) | None => {}
-            }
-        }
-        variables
-    }
-
     fn kill(&mut self, unit: UnitId, target: KillTarget, signal: i32) {
         match target {
             KillTarget::Process(process) => {
@@ -249,18 +218,18 @@ impl Shell {
         self.pids.insert(pid, process);
     }
 
-    /// Looks for the daemons of forking services: by PID file, else the only process of the unit.
+    /// Looks for the daemons of forking services: by PID file, else the only process of the unit. A PID file is awaited for
+    /// as long as there is somebody to write it; how long a start may take is the supervisor's business.
     pub(super) fn look_for_daemons(&mut self) {
-        let units: Vec<(UnitId, Monotonic)> =
-            self.awaited.iter().map(|(unit, until)| (*unit, *until)).collect();
-        for (unit, until) in units {
+        for unit in self.awaited.clone() {
             let service = self.units.get(&unit).and_then(|file| file.service());
             let pid_file = service.and_then(|service| service.pid_file.clone());
             let pid = match &pid_file {
                 Some(path) => self.pid_from_file(unit, Path::new(path)),
                 None => self.only_process(unit),
             };
-            if pid.is_some() || pid_file.is_none() || now() >= until {
+            let has_processes = self.cgroups.as_ref().is_none_or(|cgroups| cgroups.is_populated(unit));
+            if pid.is_some() || pid_file.is_none() || !has_processes {
                 self.awaited.remove(&unit);
                 self.events.push_back(Event::MainFound { unit, pid });
             }
@@ -284,11 +253,11 @@ impl Shell {
         }
     }
 
-    fn release(&mut self, unit: UnitId, restarting: bool) {
+    fn release(&mut self, unit: UnitId, restarting: bool, automatically: bool) {
         use image_config::unit::DirectoryPreserve;
         self.awaited.remove(&unit);
         if let Some(cgroups) = &mut self.cgroups
-            && !restarting
+            && !automatically
         {
             cgroups.release(unit);
         }
@@ -296,8 +265,20 @@ impl Shell {
         let Some(service) = self.units.get(&unit).and_then(|file| file.service()) else { return };
         let name = self.sup.name(unit);
         if let Some(run) = run {
+            let is_monitored = self.sup.unit(unit).is_some_and(|found| {
+                [Edge::OnFailure, Edge::OnSuccess]
+                    .into_iter()
+                    .any(|edge| found.related(edge).next().is_some())
+            });
+            if is_monitored {
+                self.last_invocations.insert(unit, run.invocation.clone());
+            }
             let folders = process::private_tmp_folders(&service.exec, name, &run, &self.root);
             remove_in_background(folders);
+        }
+        if let Some(path) = &service.pid_file {
+            // Mostly the daemon has done that; one that it left behind would be taken for the next daemon's.
+            let _gone = fs::remove_file(path);
         }
         let stays = match service.exec.runtime_directory_preserve {
             DirectoryPreserve::Yes => true,

@@ -4,6 +4,7 @@ use super::button::PowerButton;
 use super::cgroup;
 use super::journal::JournalPorts;
 use super::logs::Record;
+use super::process::code::RESOURCES;
 use super::shell::{Shell, Source, now};
 use crate::supervisor::{Event, ExitStatus, Level, ProcessId, UnitId};
 use crate::sys::signals::{self, Ending};
@@ -118,7 +119,8 @@ impl Shell {
         self.drain_output(entry.unit, entry.pid);
         self.events.push_back(match entry.failure {
             Some(failure) => {
-                Event::SpawnFailed { process, code: i32::from(failure.code), reason: failure.text }
+                let code = Some(i32::from(failure.code)).filter(|code| *code != i32::from(RESOURCES));
+                Event::SpawnFailed { process, code, reason: failure.text }
             }
             None => Event::Exited { process, status },
         });

@@ -32,6 +32,7 @@ mod socket_units;
 mod timer_units;
 mod translate;
 mod trigger_effects;
+mod variables;
 mod views;
 pub mod zones;
 

@@ -20,8 +20,8 @@ use crate::supervisor::{Event, Level, UnitId};
 pub struct Watcher {
     events: OwnedFd,
     key: u64,
-    /// Watches of the paths themselves that any event counts for.
-    changes: Vec<i32>,
+    /// Watches of the paths themselves that any event counts for, each with the place of its line.
+    changes: Vec<(i32, usize)>,
     /// Whether paths that are looked at for changes were there, in the order of the unit's lines.
     were_there: Vec<bool>,
 }
@@ -63,9 +63,20 @@ impl Shell {
                 _ => there.get(index) == Some(&true),
             }
         };
-        if file.watches.iter().enumerate().any(appeared) {
-            self.events.push_back(Event::PathChanged { unit });
+        let found = file.watches.iter().enumerate().find(|line| appeared(*line));
+        if let Some((_, watch)) = found {
+            self.path_changed(unit, watch);
         }
+    }
+
+    fn path_changed(&mut self, unit: UnitId, watch: &PathWatch) {
+        let found = match watch.condition {
+            PathCondition::ExistsGlob => paths::expand(&watch.path).into_iter().next(),
+            _ => None,
+        };
+        let path = found.map_or_else(|| watch.path.clone(), |path| path.to_string_lossy().into_owned());
+        self.triggering_paths.insert(unit, path);
+        self.events.push_back(Event::PathChanged { unit });
     }
 
     /// Ends watching.
@@ -104,8 +115,10 @@ impl Shell {
             PathCondition::Changed | PathCondition::Modified => there.get(index) != before.get(index),
             _ => there.get(index) == Some(&true),
         };
-        if changed || file.watches.iter().enumerate().any(counts) {
-            self.events.push_back(Event::PathChanged { unit });
+        let mut lines = file.watches.iter().enumerate();
+        let found = lines.find(|line| changed == Some(line.0) || counts(*line));
+        if let Some((_, watch)) = found {
+            self.path_changed(unit, watch);
         }
     }
 }
@@ -150,10 +163,10 @@ fn flags(condition: PathCondition) -> WatchFlags {
 }
 
 /// Watches every path and the folders above it. Answers with the watches whose every event is a change of the path.
-fn open_watches(watches: &[PathWatch]) -> io::Result<(OwnedFd, Vec<i32>)> {
+fn open_watches(watches: &[PathWatch]) -> io::Result<(OwnedFd, Vec<(i32, usize)>)> {
     let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
     let mut changes = Vec::new();
-    for watch in watches {
+    for (index, watch) in watches.iter().enumerate() {
         // Of a pattern only the folders before the first wildcard can be watched.
         let fixed: &Path = match watch.condition {
             PathCondition::ExistsGlob => Path::new(fixed_part(&watch.path)),
@@ -170,7 +183,7 @@ fn open_watches(watches: &[PathWatch]) -> io::Result<(OwnedFd, Vec<i32>)> {
         if let Ok(descriptor) = inotify::add_watch(&events, fixed, own | WatchFlags::MASK_ADD)
             && matches!(watch.condition, PathCondition::Changed | PathCondition::Modified)
         {
-            changes.push(descriptor);
+            changes.push((descriptor, index));
         }
     }
     Ok((events, changes))
@@ -187,13 +200,14 @@ fn fixed_part(pattern: &str) -> &str {
     }
 }
 
-/// Takes in what happened; true when one of the paths that are looked at for changes did change.
-fn read_events(watcher: &Watcher) -> bool {
+/// Takes in what happened; the place of a line whose path is looked at for changes and did change.
+fn read_events(watcher: &Watcher) -> Option<usize> {
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut reader = inotify::Reader::new(&watcher.events, &mut buffer);
-    let mut changed = false;
+    let mut changed = None;
     while let Ok(event) = reader.next() {
-        changed |= watcher.changes.contains(&event.wd());
+        let line = watcher.changes.iter().find(|(descriptor, _)| *descriptor == event.wd());
+        changed = changed.or(line.map(|(_, index)| *index));
     }
     changed
 }
@@ -214,7 +228,7 @@ mod tests {
             &mut [rustix::event::PollFd::new(&watcher.events, rustix::event::PollFlags::IN)],
             Some(&rustix::event::Timespec::default()),
         );
-        (told.unwrap() > 0, read_events(&watcher))
+        (told.unwrap() > 0, read_events(&watcher) == Some(0))
     }
 
     #[test]

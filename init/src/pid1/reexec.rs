@@ -40,7 +40,7 @@ pub struct Handover {
     control: RawFd,
     stage: Stage,
     started: Monotonic,
-    awaited: Vec<(String, Monotonic)>,
+    awaited: Vec<String>,
     runs: Vec<(String, RunIdentity)>,
     /// Deadlines of boot and shutdown.
     pub deadlines: Deadlines,
@@ -172,7 +172,7 @@ impl Shell {
             control: kept.keep(self.server.descriptor().as_fd())?,
             stage: self.stage,
             started: self.started,
-            awaited: self.awaited.iter().map(|(unit, until)| (name(*unit), *until)).collect(),
+            awaited: self.awaited.iter().map(|unit| name(*unit)).collect(),
             runs: self.runs.iter().map(|(unit, run)| (name(*unit), run.clone())).collect(),
             deadlines: self.health.deadlines(),
         })
@@ -223,8 +223,8 @@ impl Shell {
                 self.sup.relate_connection(socket, service);
             }
         }
-        for (unit, until) in handover.awaited {
-            self.awaited.extend(self.sup.lookup(&unit).map(|unit| (unit, until)));
+        for unit in handover.awaited {
+            self.awaited.extend(self.sup.lookup(&unit));
         }
         for (unit, run) in handover.runs {
             self.runs.extend(self.sup.lookup(&unit).map(|unit| (unit, run)));

@@ -1,6 +1,6 @@
 //! The shell around the supervisor: one epoll loop that turns what happens into events and effects into deeds.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -130,6 +130,8 @@ pub struct Shell {
     /// Instances whose connection is over.
     pub(super) ended_instances: Vec<UnitId>,
     pub(super) watchers: Watchers,
+    /// The path that made a path unit start its unit last.
+    pub(super) triggering_paths: BTreeMap<UnitId, String>,
     pub(super) zones: ZoneFiles,
     pub(super) found: Option<Found>,
     pub(super) clock: Option<OwnedFd>,
@@ -149,9 +151,11 @@ pub struct Shell {
     pub(super) pids: BTreeMap<u32, ProcessId>,
     /// What the processes of a unit that has been started share.
     pub(super) runs: BTreeMap<UnitId, super::process::RunIdentity>,
+    /// `$INVOCATION_ID` of the last run of services whose end starts other units.
+    pub(super) last_invocations: BTreeMap<UnitId, String>,
     pub(super) stage: Stage,
-    /// Daemons of `Type=forking` whose PID file is still awaited, with the last time to look.
-    pub(super) awaited: BTreeMap<UnitId, Monotonic>,
+    /// Services of `Type=forking` whose daemon is still looked for.
+    pub(super) awaited: BTreeSet<UnitId>,
     pub(super) power: Option<PowerAction>,
     /// Shutdowns that units have ordered.
     pub(super) orders: Vec<PowerAction>,
@@ -233,6 +237,7 @@ impl Shell {
             last_connection: 0,
             ended_instances: Vec::new(),
             watchers: Watchers::new(),
+            triggering_paths: BTreeMap::new(),
             zones: ZoneFiles { root: setup.root.clone() },
             found: None,
             clock: clock_watch().ok(),
@@ -251,8 +256,9 @@ impl Shell {
             processes: BTreeMap::new(),
             pids: BTreeMap::new(),
             runs: BTreeMap::new(),
+            last_invocations: BTreeMap::new(),
             stage: Stage::Starting,
-            awaited: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             power: None,
             orders: Vec::new(),
             wants_reexec: false,

@@ -25,12 +25,13 @@ pub struct Moment {
 }
 
 impl Moment {
-    fn now() -> Moment {
+    /// Now.
+    pub fn now() -> Moment {
         Moment { monotonic: now(), realtime: timestamp(SystemTime::now()) }
     }
 
     /// What the wall clock showed, or will show, at a point of the other one.
-    fn wall(self, point: Monotonic) -> Timestamp {
+    pub fn wall(self, point: Monotonic) -> Timestamp {
         let distance = i128::from(point.0) - i128::from(self.monotonic.0);
         let shown = i128::from(self.realtime.0).saturating_add(distance);
         Timestamp(i64::try_from(shown).unwrap_or(i64::MAX))

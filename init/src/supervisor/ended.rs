@@ -140,6 +140,43 @@ impl Supervisor {
                 self.explain(id, format!("{}: {status}", phase.key()));
             }
         }
+        self.control_failed(now, id, phase, result, out);
+    }
+
+    /// There was no process to be had for a command, or nothing to run it with: no prefix of the command makes that good,
+    /// and no exit status comes of it.
+    pub(super) fn never_was(&mut self, now: Monotonic, process: ProcessId, out: &mut Vec<Effect>) {
+        let Some(id) = self.processes.remove(&process) else { return };
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
+        let result = ServiceResult::Resources;
+        if unit.run.main.is_some_and(|main| main.id == process) {
+            unit.run.main = None;
+            // Type=simple counts as up from the moment that there is a process.
+            if unit.sub.is_starting() || unit.sub == SubState::Running {
+                self.enter_signal(now, id, SubState::StopSigterm, result, out);
+            } else if unit.run.control.is_none() {
+                self.worsen(id, result);
+                self.group_step(now, id, out);
+            }
+        } else if unit.run.control.is_some_and(|control| control.id == process) {
+            unit.run.control = None;
+            match unit.run.command {
+                Some((phase, _)) => self.control_failed(now, id, phase, result, out),
+                None if unit.run.main.is_none() => self.group_step(now, id, out),
+                None => {}
+            }
+        }
+    }
+
+    /// A command of a list has failed: the list is not worked through any further.
+    fn control_failed(
+        &mut self,
+        now: Monotonic,
+        id: UnitId,
+        phase: Phase,
+        result: ServiceResult,
+        out: &mut Vec<Effect>,
+    ) {
         match phase {
             Phase::Reload => {
                 if let Some(unit) = self.units.get_mut(id.index()) {

@@ -40,8 +40,9 @@ pub enum Event {
     SpawnFailed {
         /// The one that was asked for.
         process: ProcessId,
-        /// The exit code that systemd would give it (`203/EXEC` and the like).
-        code: i32,
+        /// The exit code that systemd would give it (`203/EXEC` and the like); `None` where systemd would not have made
+        /// a process at all, which is result `resources`.
+        code: Option<i32>,
         /// Why, for people.
         reason: String,
     },
@@ -298,6 +299,8 @@ pub enum Effect {
         unit: UnitId,
         /// It will be started again soon, so `RuntimeDirectoryPreserve=restart` holds.
         restarting: bool,
+        /// And that because of `Restart=`, so its cgroup is kept.
+        automatically: bool,
     },
     /// Open the sockets of a socket unit, unless they are open already; answer with [`Event::Listening`].
     Listen {

@@ -345,6 +345,10 @@ impl Supervisor {
             self.give_up_restart(id, result, out);
             self.requeue_neighbours(id);
             self.review.insert(id);
+            let Some(unit) = self.units.get_mut(id.index()) else { continue };
+            if unit.active().is_down() {
+                unit.activated_by = None; // it came to nothing
+            }
             let Some(unit) = self.unit(id) else { continue };
             let starts = matches!(job.kind, JobKind::Start | JobKind::VerifyActive);
             let edges: &[Edge] = match result {

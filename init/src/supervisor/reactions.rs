@@ -36,6 +36,7 @@ impl Supervisor {
         if !old.is_down() && new.is_down() {
             unit.times.inactive_enter = Some(now);
             unit.active_since = None;
+            unit.activated_by = None;
         }
         if !old.is_up() && new.is_up() {
             unit.times.active_enter = Some(now);

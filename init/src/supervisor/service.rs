@@ -140,7 +140,7 @@ impl Supervisor {
         &mut self,
         now: Monotonic,
         process: ProcessId,
-        code: i32,
+        code: Option<i32>,
         reason: &str,
         out: &mut Vec<Effect>,
     ) {
@@ -149,7 +149,10 @@ impl Supervisor {
         if let Some(unit) = self.units.get_mut(id.index()) {
             unit.run.reason = reason.to_owned();
         }
-        self.exited(now, process, ExitStatus::Code(code), out);
+        match code {
+            None => self.never_was(now, process, out),
+            Some(code) => self.exited(now, process, ExitStatus::Code(code), out),
+        }
     }
 
     /// All commands of a list have gone well.

@@ -169,7 +169,9 @@ impl Supervisor {
         if is_socket {
             out.push(Effect::CloseSocket { unit: id });
         }
-        out.push(Effect::Release { unit: id, restarting: restart.is_some() });
+        let automatically = restart.is_some();
+        let restarting = automatically || self.unit(id).is_some_and(|unit| unit.has_job(JobKind::Restart));
+        out.push(Effect::Release { unit: id, restarting, automatically });
         let failed = result.is_failure();
         match restart {
             None => {

@@ -106,13 +106,30 @@ impl Supervisor {
             return true;
         }
         match self.enqueue(now, other, JobKind::Start, Mode::Replace, out) {
-            Ok(_) => true,
+            Ok(_) => {
+                self.note_activation(other, id);
+                true
+            }
             Err(error) => {
                 let text = format!("cannot start {}: {error}", self.name(other));
                 self.log(out, id, Level::Error, text.clone());
                 self.explain(id, text);
                 false
             }
+        }
+    }
+
+    /// A start of `id` was asked for by a timer or path unit, for its environment. Who was first stays, as with systemd; a
+    /// socket is told by what it hands over.
+    fn note_activation(&mut self, id: UnitId, by: UnitId) {
+        let is_told = self
+            .unit(by)
+            .is_some_and(|trigger| matches!(trigger.spec.kind, UnitKind::Timer | UnitKind::Path));
+        if let Some(unit) = self.units.get_mut(id.index())
+            && is_told
+            && unit.active().is_down()
+        {
+            unit.activated_by.get_or_insert(by);
         }
     }
 
@@ -209,6 +226,7 @@ impl Supervisor {
         let Some(other) = unit.triggered() else { return };
         match self.enqueue(now, other, JobKind::Start, Mode::Replace, out) {
             Ok(_) => {
+                self.note_activation(other, id);
                 out.push(Effect::TimerElapsed { unit: id });
                 self.set_state(now, id, SubState::Running, out);
                 self.review.insert(other);

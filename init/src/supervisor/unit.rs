@@ -196,6 +196,8 @@ pub struct Unit {
     pub times: Times,
     /// A mount, swap or device is there.
     pub present: bool,
+    /// The timer or path unit that its start is owed to, until it is down again.
+    pub activated_by: Option<UnitId>,
     /// When a timer last elapsed.
     pub last_trigger: Option<Monotonic>,
     /// When a timer elapses next.
@@ -230,6 +232,7 @@ impl Unit {
             active_since: None,
             times: Times::default(),
             present: false,
+            activated_by: None,
             last_trigger: None,
             next_elapse: None,
             accepted: 0,

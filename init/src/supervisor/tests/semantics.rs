@@ -45,6 +45,40 @@ fn an_exec_condition_skips_below_255_and_fails_at_it() {
 }
 
 #[test]
+fn a_command_without_a_process_fails_for_want_of_resources_whatever_its_prefix() {
+    let ignoring = CommandFlags { ignore_failure: true };
+    for phase in [Phase::StartPre, Phase::Start] {
+        let mut world = World::new(vec![service("a.service", &[], |spec| {
+            spec.kind = ServiceType::Oneshot;
+            spec.commands.insert(phase, vec![ignoring]);
+        })]);
+        world.request("a.service", JobKind::Start).unwrap();
+        let run = &world.sup.unit(world.id("a.service")).unwrap().run;
+        let process = run.main.or(run.control).unwrap().id;
+        world.alive.remove(&process);
+        world.event(Event::SpawnFailed { process, code: None, reason: "no such file".to_owned() });
+        world.tell_if_empty(world.id("a.service"));
+        assert_eq!(
+            (world.sub("a.service"), result(&world, "a.service")),
+            (SubState::Failed, ServiceResult::Resources)
+        );
+        assert_eq!(world.sup.unit(world.id("a.service")).unwrap().run.main_status, None);
+        assert_eq!(world.finished.last(), Some(&("a.service".to_owned(), JobKind::Start, JobResult::Failed)));
+    }
+}
+
+#[test]
+fn a_restart_by_hand_is_one_as_well_for_what_is_kept_over_restarts() {
+    let mut world = World::new(vec![service("a.service", &[], |_| {})]);
+    for (kind, kept) in [(JobKind::Start, false), (JobKind::Restart, true), (JobKind::Stop, false)] {
+        world.trace.clear();
+        world.request("a.service", kind).unwrap();
+        assert_eq!(world.trace.iter().any(|line| line == "release a.service for a restart"), kept);
+        assert_eq!(world.trace.iter().any(|line| line == "release a.service"), kind == JobKind::Stop);
+    }
+}
+
+#[test]
 fn with_normal_restarts_others_see_every_failure() {
     let mut world = World::new(vec![
         service("a.service", &[(Edge::OnFailure, "b.service")], |spec| spec.restart = Restart::OnFailure),

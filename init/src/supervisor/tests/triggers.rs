@@ -32,6 +32,35 @@ fn traffic_starts_the_service_and_its_end_makes_the_socket_listen_again() {
 }
 
 #[test]
+fn a_unit_knows_the_timer_or_path_that_started_it_until_it_is_down() {
+    let mut world = World::new(vec![
+        unit("a.path", &[(Edge::Triggers, "a.service"), (Edge::Before, "a.service")], TriggerSpec::default()),
+        unit(
+            "b.timer",
+            &[(Edge::Triggers, "a.service"), (Edge::Before, "a.service")],
+            TriggerSpec::default(),
+        ),
+        service("a.service", &[], |_| {}),
+    ]);
+    let by = |world: &World| world.sup.unit(world.id("a.service")).unwrap().activated_by;
+    let (path, timer) = (world.id("a.path"), world.id("b.timer"));
+    world.request("a.service", JobKind::Start).unwrap();
+    assert_eq!(by(&world), None);
+    world.request("a.path", JobKind::Start).unwrap();
+    world.event(Event::PathChanged { unit: path });
+    assert_eq!(by(&world), None, "it was up already");
+    world.exit_main("a.service", OK);
+    world.event(Event::PathChanged { unit: path });
+    assert_eq!((world.sub("a.service"), by(&world)), (SubState::Running, Some(path)));
+    world.exit_main("a.service", OK);
+    assert_eq!(by(&world), None);
+    world.intervals.insert(timer, Monotonic(1000));
+    world.request("b.timer", JobKind::Start).unwrap();
+    world.advance(2000);
+    assert_eq!((world.sub("a.service"), by(&world)), (SubState::Running, Some(timer)));
+}
+
+#[test]
 fn a_socket_is_not_watched_while_its_service_runs_and_cannot_be_opened_then() {
     let mut world = World::new(vec![socket("a.socket", "a.service"), service("a.service", &[], |_| {})]);
     world.request("a.socket", JobKind::Start).unwrap();

@@ -190,8 +190,10 @@ impl World {
                 Vec::new()
             }
             Effect::FindMain { unit } => vec![Event::MainFound { unit, pid: Some(4000) }],
-            Effect::Release { unit, .. } => {
-                self.trace.push(format!("release {}", self.sup.name(unit)));
+            Effect::Release { unit, restarting, automatically } => {
+                let why = if restarting { " for a restart" } else { "" };
+                self.trace.push(format!("release {}{why}", self.sup.name(unit)));
+                assert!(restarting || !automatically);
                 Vec::new()
             }
             Effect::Changed { unit } => {
