@@ -373,3 +373,23 @@ impl Shell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_kind_they_are() {
+        let name = || "a.service".to_owned();
+        for (error, kind) in [
+            (RequestError::NotFound(name()), RefusalKind::NoSuchUnit),
+            (RequestError::NoReload(name()), RefusalKind::NotApplicable),
+            (RequestError::Manual(name()), RefusalKind::NotPermitted),
+            (RequestError::NoIsolate(name()), RefusalKind::NotPermitted),
+            (RequestError::Masked(name()), RefusalKind::Other),
+        ] {
+            let text = error.to_string();
+            assert_eq!(Refusal::from(error), Refusal { text, kind });
+        }
+    }
+}

@@ -158,6 +158,9 @@ pub fn detailed(shell: &Shell, id: UnitId) -> UnitView {
             add(name, names.join(" "));
         }
     }
+    let names: Vec<&str> =
+        std::iter::once(&unit.spec.name).chain(&unit.spec.aliases).map(String::as_str).collect();
+    add("Names", names.join(" "));
     let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
     add("CanReload", yes_no(shell.sup.can_reload(id)));
     add("RefuseManualStart", yes_no(unit.spec.refuse_manual_start));

@@ -68,6 +68,14 @@ fn a_command_without_a_process_fails_for_want_of_resources_whatever_its_prefix()
 }
 
 #[test]
+fn a_reload_of_what_does_not_exist_is_another_mistake_than_one_of_what_cannot_be_reloaded() {
+    let mut world = World::new(vec![service("a.service", &[(Edge::Wants, "gone.service")], |_| {})]);
+    let refused = |world: &mut World, name: &str| world.request(name, JobKind::Reload).unwrap_err();
+    assert!(matches!(refused(&mut world, "a.service"), RequestError::NoReload(_)));
+    assert!(matches!(refused(&mut world, "gone.service"), RequestError::NotFound(_)));
+}
+
+#[test]
 fn a_restart_by_hand_is_one_as_well_for_what_is_kept_over_restarts() {
     let mut world = World::new(vec![service("a.service", &[], |_| {})]);
     for (kind, kept) in [(JobKind::Start, false), (JobKind::Restart, true), (JobKind::Stop, false)] {
