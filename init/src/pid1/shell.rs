@@ -127,8 +127,6 @@ pub struct Shell {
     pub(super) hooks: BTreeMap<UnitId, Box<Service>>,
     pub(super) sockets: Sockets,
     pub(super) last_connection: u32,
-    /// Instances whose connection is over.
-    pub(super) ended_instances: Vec<UnitId>,
     pub(super) watchers: Watchers,
     pub(super) zones: ZoneFiles,
     pub(super) found: Option<Found>,
@@ -231,7 +229,6 @@ impl Shell {
             hooks: BTreeMap::new(),
             sockets: Sockets::default(),
             last_connection: 0,
-            ended_instances: Vec::new(),
             watchers: Watchers::new(),
             zones: ZoneFiles { root: setup.root.clone() },
             found: None,
@@ -462,7 +459,7 @@ impl Shell {
             self.events.push_back(Event::Timer);
             self.carry_out(Vec::new());
             self.check_clocks();
-            self.retire_instances();
+            self.collect_garbage();
             self.obey_orders();
             // Not before whoever asked for it has his answer.
             if self.wants_reexec && !self.server.is_busy() {

@@ -20,6 +20,7 @@ pub fn unit_spec(unit: &file::Unit) -> (UnitSpec, Option<Box<file::Service>>) {
     spec.refuse_manual_stop = common.refuse_manual_stop;
     spec.allow_isolate = common.allow_isolate;
     spec.ignore_on_isolate = common.ignore_on_isolate;
+    spec.collect_failed = common.collect_mode == file::CollectMode::InactiveOrFailed;
     spec.stop_when_unneeded = common.stop_when_unneeded;
     spec.start_limit_interval = span(common.start_limit_interval).unwrap_or(Monotonic(u64::MAX));
     spec.start_limit_burst = common.start_limit_burst;

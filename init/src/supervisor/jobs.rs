@@ -148,6 +148,7 @@ impl Supervisor {
         let unit = self.units.get_mut(id.index())?;
         let job = unit.job.take()?;
         unit.checking = false;
+        self.garbage.insert(id);
         self.jobs = self.jobs.saturating_sub(1);
         Some(job)
     }

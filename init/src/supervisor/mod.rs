@@ -7,6 +7,7 @@
 //! Where to start: [`Supervisor::request`] plans (`transaction`), `jobs` decides when a planned job may run, `service` is
 //! the life of one service. The behaviour is that of systemd.unit(5), systemd.service(5) and systemd.kill(5).
 
+mod collect;
 mod ended;
 mod event;
 mod graph;
@@ -70,7 +71,9 @@ pub struct Supervisor {
     queue: BTreeSet<UnitId>,
     /// Units whose surroundings have changed.
     review: BTreeSet<UnitId>,
-    /// Places of units that were retired, to be used again.
+    /// Units that may not be needed any more.
+    garbage: BTreeSet<UnitId>,
+    /// Places of units that were forgotten, to be used again.
     free: BTreeSet<UnitId>,
     /// Services of `Type=idle` whose process waits for the other jobs.
     idle: BTreeSet<UnitId>,
@@ -100,6 +103,7 @@ impl Supervisor {
                     unit.sub = SubState::Active;
                 }
             }
+            self.garbage.insert(id);
             fresh.push(id);
         }
         for id in fresh {
@@ -118,6 +122,7 @@ impl Supervisor {
                 trigger.is_some_and(|trigger| trigger.accept)
             })
             .collect();
+        self.garbage.extend(self.ids());
         for (index, unit) in self.units.iter_mut().enumerate() {
             let (service, trigger) = (unit.spec.service.take(), unit.spec.trigger.take());
             unit.spec = UnitSpec { service, trigger, ..UnitSpec::not_found(&unit.spec.name) };
@@ -131,35 +136,6 @@ impl Supervisor {
         }
     }
 
-    /// Forgets a unit that is down, has no job and left nothing behind: an instance that was made for one connection.
-    /// False when it is still of use.
-    pub fn retire(&mut self, id: UnitId) -> bool {
-        let Some(unit) = self.unit(id) else { return false };
-        let quiet =
-            unit.sub == SubState::Dead && unit.job.is_none() && !self.processes.values().any(|it| *it == id);
-        if !quiet || self.free.contains(&id) {
-            return false;
-        }
-        let edges =
-            self.units.get_mut(id.index()).map(|unit| std::mem::take(&mut unit.edges)).unwrap_or_default();
-        for (edge, other) in edges {
-            if let Some(other) = self.units.get_mut(other.index()) {
-                other.edges.retain(|entry| *entry != (edge.inverse(), id));
-            }
-        }
-        for clock in [Clock::State, Clock::Watchdog, Clock::Uphold] {
-            self.set_clock(id, clock, None);
-        }
-        self.names.retain(|_, named| *named != id);
-        self.queue.remove(&id);
-        self.review.remove(&id);
-        if let Some(unit) = self.units.get_mut(id.index()) {
-            *unit = Unit::new(UnitSpec::not_found(""));
-        }
-        self.free.insert(id);
-        true
-    }
-
     /// The unit with this name or alias.
     pub fn lookup(&self, name: &str) -> Option<UnitId> {
         self.names.get(name).copied()
@@ -170,7 +146,7 @@ impl Supervisor {
         self.units.get(id.index())
     }
 
-    /// Every unit that was ever named, in order of appearance.
+    /// Every unit that is loaded or named by one that is.
     pub fn ids(&self) -> impl Iterator<Item = UnitId> + use<> {
         let free = self.free.clone();
         let all = (0..u32::try_from(self.units.len()).unwrap_or(u32::MAX)).map(UnitId);
@@ -333,6 +309,7 @@ impl Supervisor {
             None => self.units.push(fresh),
         }
         self.names.insert(name.to_owned(), id);
+        self.garbage.insert(id);
         id
     }
 

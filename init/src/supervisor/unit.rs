@@ -186,7 +186,7 @@ pub struct Unit {
     pub run: ServiceRun,
     /// The shell is looking at the unit's conditions.
     pub(super) checking: bool,
-    /// What the last check of conditions came to, when they were not met.
+    /// What the last check of conditions came to, when they were not met; nothing is met before the first (empty).
     pub condition: Option<String>,
     /// When `sub` last changed.
     pub changed_at: Monotonic,
@@ -225,7 +225,7 @@ impl Unit {
             job: None,
             run: ServiceRun::default(),
             checking: false,
-            condition: None,
+            condition: Some(String::new()),
             changed_at: Monotonic::default(),
             active_since: None,
             times: Times::default(),
