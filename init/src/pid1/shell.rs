@@ -371,6 +371,8 @@ impl Shell {
             files.extend(unit.unit.map(|file| (unit.spec.name.clone(), file, unit.hooks)));
             specs.push(unit.spec);
         }
+        let slices: Vec<String> =
+            specs.iter().filter(|spec| spec.kind == UnitKind::Slice).map(|spec| spec.name.clone()).collect();
         let has_devices = specs.iter().any(|spec| spec.kind == UnitKind::Device);
         self.sup.add(specs);
         for (name, file, hooks) in files {
@@ -379,6 +381,12 @@ impl Shell {
                 self.hooks.extend(hooks.map(|hooks| (id, hooks)));
             }
         }
+        for slice in slices {
+            // One that is up (for it always is, or its files were read again) has the settings of now.
+            let id = self.sup.lookup(&slice);
+            let up = id.filter(|id| self.sup.unit(*id).is_some_and(|unit| unit.active().is_up()));
+            up.into_iter().for_each(|id| self.update_slice(id));
+        }
         if has_devices {
             self.look_for_devices();
         }
@@ -386,7 +394,7 @@ impl Shell {
 
     /// `daemon-reload`: reads all files again; nothing that runs is touched.
     pub(super) fn reload_files(&mut self) {
-        let names: Vec<String> = self.sup.ids().map(|id| self.sup.name(id).to_owned()).collect();
+        let names: Vec<String> = self.sup.names().map(str::to_owned).collect();
         self.sup.forget_files();
         self.units.clear();
         self.hooks.clear();

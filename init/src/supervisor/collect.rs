@@ -70,7 +70,8 @@ impl Supervisor {
             return true;
         }
         let Some(other) = self.unit(other) else { return false };
-        let is_it = |name: &str| unit.spec.name == name || unit.spec.aliases.iter().any(|alias| alias == name);
+        let is_it =
+            |name: &str| unit.spec.name == name || unit.spec.aliases.iter().any(|alias| alias == name);
         other.spec.relations.iter().any(|(_, name)| is_it(name))
             || implies_relations(&other.spec)
                 && graph::default_relations(&other.spec).iter().any(|(_, name)| is_it(name))
@@ -81,7 +82,9 @@ impl Supervisor {
             self.set_clock(id, clock, None);
         }
         let empty = Unit::new(UnitSpec::not_found(""));
-        let Some(unit) = self.units.get_mut(id.index()).map(|unit| std::mem::replace(unit, empty)) else { return };
+        let Some(unit) = self.units.get_mut(id.index()).map(|unit| std::mem::replace(unit, empty)) else {
+            return;
+        };
         for (edge, other) in unit.edges {
             if let Some(other) = self.units.get_mut(other.index()) {
                 other.edges.retain(|entry| *entry != (edge.inverse(), id));

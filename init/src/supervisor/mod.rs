@@ -92,12 +92,16 @@ impl Supervisor {
     /// and which are in neither set count as not found.
     pub fn add(&mut self, specs: Vec<UnitSpec>) {
         let mut fresh = Vec::with_capacity(specs.len());
-        for spec in specs {
+        for mut spec in specs {
             let id = self.lookup_or_insert(&spec.name);
             for alias in &spec.aliases {
                 self.names.insert(alias.clone(), id);
             }
             if let Some(unit) = self.units.get_mut(id.index()) {
+                let known = std::mem::take(&mut unit.spec.aliases);
+                spec.aliases.extend(
+                    known.into_iter().filter(|alias| !spec.aliases.contains(alias)).collect::<Vec<_>>(),
+                );
                 unit.spec = spec;
                 if unit.spec.perpetual {
                     unit.sub = SubState::Active;
@@ -112,7 +116,12 @@ impl Supervisor {
         self.order_targets();
     }
 
-    /// Forgets every relation and specification, keeps names and states: the first half of `daemon-reload`. Units that
+    /// Every name and alias.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// Forgets every relation, alias and specification, keeps names and states: the first half of `daemon-reload`. Units that
     /// are not added again afterwards count as not found.
     pub fn forget_files(&mut self) {
         let accepting: BTreeSet<UnitId> = self
@@ -123,6 +132,8 @@ impl Supervisor {
             })
             .collect();
         self.garbage.extend(self.ids());
+        // What was an alias may be a unit of its own by now.
+        self.names.retain(|name, id| self.units.get(id.index()).is_some_and(|unit| unit.spec.name == *name));
         for (index, unit) in self.units.iter_mut().enumerate() {
             let (service, trigger) = (unit.spec.service.take(), unit.spec.trigger.take());
             unit.spec = UnitSpec { service, trigger, ..UnitSpec::not_found(&unit.spec.name) };
@@ -229,6 +240,10 @@ impl Supervisor {
         let found = self.unit(unit).ok_or_else(|| RequestError::NotFound("?".to_owned()))?;
         if mode == Mode::Isolate && !found.spec.allow_isolate {
             return Err(RequestError::NoIsolate(found.spec.name.clone()));
+        }
+        if found.spec.perpetual && matches!(kind, JobKind::Stop | JobKind::Restart) {
+            // Not even tried: all that requires it would have to go down.
+            return Err(RequestError::Perpetual(found.spec.name.clone()));
         }
         if kind == JobKind::Reload && !self.can_reload(unit) {
             return Err(RequestError::NoReload(found.spec.name.clone()));

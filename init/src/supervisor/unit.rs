@@ -202,6 +202,8 @@ pub struct Unit {
     pub next_elapse: Option<Monotonic>,
     /// Connections that a socket has accepted.
     pub accepted: u32,
+    /// The last start came to nothing for being one too many.
+    pub(super) limit_hit: bool,
     /// Starts lately.
     pub(super) limit: RateLimit,
     /// How often it started another unit lately.
@@ -233,6 +235,7 @@ impl Unit {
             last_trigger: None,
             next_elapse: None,
             accepted: 0,
+            limit_hit: false,
             limit: RateLimit::default(),
             trigger_limit: RateLimit::default(),
             uphold_limit: RateLimit::default(),
