@@ -27,7 +27,21 @@ impl Supervisor {
             }
         }
         self.garbage = later;
+        self.give_back();
         gone
+    }
+
+    /// Free places at the end take no memory.
+    fn give_back(&mut self) {
+        while let Some(last) = self.units.len().checked_sub(1)
+            && let Ok(last) = u32::try_from(last)
+            && self.free.remove(&UnitId(last))
+        {
+            self.units.pop();
+        }
+        if self.units.len() < self.units.capacity() / 4 {
+            self.units.shrink_to(self.units.len().saturating_mul(2));
+        }
     }
 
     /// Units that may have become useless since the last [collection](Supervisor::collect).
@@ -55,9 +69,14 @@ impl Supervisor {
                 return Err(Some(id));
             }
             for (edge, other) in &unit.edges {
-                if !group.contains(other) && self.names_it(unit, *edge, *other) {
-                    work.push(*other);
+                if group.contains(other) || !self.names_it(unit, *edge, *other) {
+                    continue;
                 }
+                // Many name shutdown.target: the first of them that stays is enough.
+                if self.unit(*other).is_some_and(stays) {
+                    return Err(None);
+                }
+                work.push(*other);
             }
         }
         Ok(group)
@@ -86,8 +105,10 @@ impl Supervisor {
             return;
         };
         for (edge, other) in unit.edges {
-            if let Some(other) = self.units.get_mut(other.index()) {
-                other.edges.retain(|entry| *entry != (edge.inverse(), id));
+            if let Some(other) = self.units.get_mut(other.index())
+                && let Ok(place) = other.edges.binary_search(&(edge.inverse(), id))
+            {
+                other.edges.remove(place);
             }
             self.garbage.insert(other); // it may have been there for this one alone
         }
