@@ -107,6 +107,14 @@ impl Cgroups {
         Ok(write_all(&folder, &list))
     }
 
+    /// Takes the group of a slice away that is down; one that is still in use stays.
+    pub fn remove_slice(&self, slice: &str) {
+        let folder = slice_path(slice).iter().fold(self.mount.clone(), |folder, part| folder.join(part));
+        if folder != self.mount {
+            let _in_use = fs::remove_dir(folder);
+        }
+    }
+
     /// The descriptor that says that some group may be empty.
     pub fn events(&self) -> &OwnedFd {
         &self.events

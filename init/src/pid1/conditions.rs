@@ -1,7 +1,7 @@
 //! `Condition*=` and `Assert*=`: what the machine is like right now.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use image_config::unit::{Common, Condition, ConditionKind, parse_environment_file, value};
@@ -222,13 +222,12 @@ fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// A folder whose parent is on another filesystem, or is itself.
+/// Whether something is mounted there, on a folder or a file. Device numbers do not tell: in an overlay a file may have
+/// others than its folder.
 fn is_mount_point(path: &Path) -> bool {
-    let Ok(data) = fs::metadata(path) else { return false };
-    match path.parent().and_then(|parent| fs::metadata(parent).ok()) {
-        Some(parent) => parent.dev() != data.dev() || parent.ino() == data.ino(),
-        None => true,
-    }
+    let wanted = rustix::fs::StatxFlags::empty();
+    let found = rustix::fs::statx(rustix::fs::CWD, path, rustix::fs::AtFlags::empty(), wanted);
+    found.is_ok_and(|found| found.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
 }
 
 #[cfg(test)]

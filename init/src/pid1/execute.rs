@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use image_config::unit::{ExecContext, slice_path};
+use image_config::unit::ExecContext;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -148,7 +148,40 @@ impl Shell {
         run
     }
 
-    /// Makes the unit's control group and those of the slices that it is in.
+    /// Makes the control group of a slice that is up, with the settings that its files have now; takes that of one that
+    /// is down away.
+    pub(super) fn update_slice(&mut self, unit: UnitId) {
+        let starting = self.stage != Stage::Up;
+        let (Some(cgroups), Some(file), Some(found)) =
+            (&self.cgroups, self.units.get(&unit), self.sup.unit(unit))
+        else {
+            return;
+        };
+        let Some(resources) = file.resources().filter(|_| found.spec.kind == UnitKind::Slice) else { return };
+        if !found.active().is_up() {
+            return cgroups.remove_slice(file.name.as_str());
+        }
+        match cgroups.configure_slice(file.name.as_str(), resources, starting) {
+            Ok(problems) => {
+                problems.iter().for_each(|problem| self.log_unit(Some(unit), Level::Warning, problem));
+            }
+            Err(error) => {
+                let text = format!("cannot make its cgroup: {error}");
+                self.log_unit(Some(unit), Level::Error, &text);
+            }
+        }
+    }
+
+    /// The same for all slices that are up.
+    pub(super) fn update_slices(&mut self) {
+        for unit in self.sup.ids() {
+            if self.sup.unit(unit).is_some_and(|unit| unit.sub == SubState::Active) {
+                self.update_slice(unit);
+            }
+        }
+    }
+
+    /// Makes the unit's control group.
     pub(super) fn ensure_cgroup(&mut self, unit: UnitId) -> io::Result<()> {
         let starting = self.stage != Stage::Up;
         let (Some(cgroups), Some(file)) = (&mut self.cgroups, self.units.get(&unit)) else { return Ok(()) };
@@ -156,15 +189,7 @@ impl Shell {
         if cgroups.path(unit).is_some() {
             return Ok(());
         }
-        let mut problems = Vec::new();
-        for slice in slice_path(&resources.slice_of(&file.name)) {
-            let found = self.sup.lookup(&slice).and_then(|id| self.units.get(&id));
-            if let Some(settings) = found.and_then(|found| found.resources()) {
-                problems.extend(cgroups.configure_slice(&slice, settings, starting)?);
-            }
-        }
-        problems.extend(cgroups.ensure(unit, &file.name, resources, starting)?);
-        for problem in problems {
+        for problem in cgroups.ensure(unit, &file.name, resources, starting)? {
             self.log_unit(Some(unit), Level::Warning, &problem);
         }
         Ok(())
@@ -311,6 +336,7 @@ impl Shell {
             let text = format!("will be started again (restart {restarts})");
             self.log_unit(Some(unit), Level::Notice, &text);
         }
+        self.update_slice(unit);
         let name = self.sup.name(unit);
         if sub == SubState::Active && name == BOOT_COMPLETE {
             self.health.boot_is_complete();

@@ -7,6 +7,7 @@
 mod accounts;
 mod button;
 mod cgroup;
+mod collect;
 mod compare;
 mod conditions;
 mod console;

@@ -366,6 +366,7 @@ impl Shell {
             if let Some(cgroups) = &mut self.cgroups {
                 cgroups.end_startup();
             }
+            self.update_slices();
             let state = views::state(self);
             let seconds = now().0 as f64 / 1e6;
             self.console.good(format_args!("Startup finished, {state}, {seconds:.2} s after the kernel"));

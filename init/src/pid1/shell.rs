@@ -127,8 +127,6 @@ pub struct Shell {
     pub(super) hooks: BTreeMap<UnitId, Box<Service>>,
     pub(super) sockets: Sockets,
     pub(super) last_connection: u32,
-    /// Instances whose connection is over.
-    pub(super) ended_instances: Vec<UnitId>,
     pub(super) watchers: Watchers,
     /// The path that made a path unit start its unit last.
     pub(super) triggering_paths: BTreeMap<UnitId, String>,
@@ -235,7 +233,6 @@ impl Shell {
             hooks: BTreeMap::new(),
             sockets: Sockets::default(),
             last_connection: 0,
-            ended_instances: Vec::new(),
             watchers: Watchers::new(),
             triggering_paths: BTreeMap::new(),
             zones: ZoneFiles { root: setup.root.clone() },
@@ -380,6 +377,8 @@ impl Shell {
             files.extend(unit.unit.map(|file| (unit.spec.name.clone(), file, unit.hooks)));
             specs.push(unit.spec);
         }
+        let slices: Vec<String> =
+            specs.iter().filter(|spec| spec.kind == UnitKind::Slice).map(|spec| spec.name.clone()).collect();
         let has_devices = specs.iter().any(|spec| spec.kind == UnitKind::Device);
         self.sup.add(specs);
         for (name, file, hooks) in files {
@@ -388,6 +387,12 @@ impl Shell {
                 self.hooks.extend(hooks.map(|hooks| (id, hooks)));
             }
         }
+        for slice in slices {
+            // One that is up (for it always is, or its files were read again) has the settings of now.
+            let id = self.sup.lookup(&slice);
+            let up = id.filter(|id| self.sup.unit(*id).is_some_and(|unit| unit.active().is_up()));
+            up.into_iter().for_each(|id| self.update_slice(id));
+        }
         if has_devices {
             self.look_for_devices();
         }
@@ -395,7 +400,7 @@ impl Shell {
 
     /// `daemon-reload`: reads all files again; nothing that runs is touched.
     pub(super) fn reload_files(&mut self) {
-        let names: Vec<String> = self.sup.ids().map(|id| self.sup.name(id).to_owned()).collect();
+        let names: Vec<String> = self.sup.names().map(str::to_owned).collect();
         self.sup.forget_files();
         self.units.clear();
         self.hooks.clear();
@@ -468,7 +473,7 @@ impl Shell {
             self.events.push_back(Event::Timer);
             self.carry_out(Vec::new());
             self.check_clocks();
-            self.retire_instances();
+            self.collect_garbage();
             self.obey_orders();
             // Not before whoever asked for it has his answer.
             if self.wants_reexec && !self.server.is_busy() {

@@ -54,6 +54,11 @@ impl Sockets {
         self.open.entry(unit).or_default().push(OpenSocket { descriptor, key: None });
     }
 
+    /// Whether a connection waits for this instance, or is its.
+    pub fn has_connection(&self, service: UnitId) -> bool {
+        self.connections.contains_key(&service)
+    }
+
     /// Connections, for the same purpose.
     pub fn open_connections(&self) -> impl Iterator<Item = (UnitId, UnitId, &OwnedFd)> {
         self.connections.iter().map(|(service, one)| (one.socket, *service, &one.descriptor))
@@ -227,19 +232,7 @@ impl Shell {
 
     /// The connection of an instance is not needed (any more).
     pub(super) fn drop_connection(&mut self, service: UnitId) {
-        if self.sockets.connections.remove(&service).is_some() {
-            self.ended_instances.push(service);
-        }
-    }
-
-    /// Forgets instances whose connection is over and that ended well: there may be one for every connection ever made.
-    pub(super) fn retire_instances(&mut self) {
-        for service in std::mem::take(&mut self.ended_instances) {
-            if self.sup.retire(service) {
-                self.units.remove(&service);
-                self.hooks.remove(&service);
-            }
-        }
+        self.sockets.connections.remove(&service);
     }
 
     /// Descriptors that the main process of a service gets, with their names for `LISTEN_FDNAMES`: its connection, or

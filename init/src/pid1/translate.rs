@@ -20,6 +20,7 @@ pub fn unit_spec(unit: &file::Unit) -> (UnitSpec, Option<Box<file::Service>>) {
     spec.refuse_manual_stop = common.refuse_manual_stop;
     spec.allow_isolate = common.allow_isolate;
     spec.ignore_on_isolate = common.ignore_on_isolate;
+    spec.collect_failed = common.collect_mode == file::CollectMode::InactiveOrFailed;
     spec.stop_when_unneeded = common.stop_when_unneeded;
     spec.start_limit_interval = span(common.start_limit_interval).unwrap_or(Monotonic(u64::MAX));
     spec.start_limit_burst = common.start_limit_burst;
@@ -61,14 +62,29 @@ pub fn unit_spec(unit: &file::Unit) -> (UnitSpec, Option<Box<file::Service>>) {
             | crate::supervisor::UnitKind::Mount
             | crate::supervisor::UnitKind::Swap
     );
-    if unit.name.as_str() == "-.slice" || unit.name.as_str() == "-.mount" {
+    if matches!(unit.name.as_str(), "-.slice" | "system.slice" | "-.mount") {
         spec.perpetual = true;
     }
+    if spec.kind == crate::supervisor::UnitKind::Slice {
+        spec.default_dependencies &= !spec.perpetual;
+    }
+    let slice = slice_of(unit).into_iter();
+    spec.relations
+        .extend(slice.flat_map(|slice| [Edge::Requires, Edge::After].map(|edge| (edge, slice.clone()))));
     let Hooks { service, relations, trigger } = Hooks::of(unit);
     spec.relations.extend(relations);
     spec.trigger = trigger;
     spec.service = unit.service().or(service.as_deref()).map(service_spec);
     (spec, service)
+}
+
+/// The slice that a unit is in, unless that is the root: systemd.slice(5), "Implicit Dependencies".
+fn slice_of(unit: &file::Unit) -> Option<String> {
+    let slice = match &unit.kind {
+        file::UnitKind::Slice(_) => file::Slice::parent(&unit.name)?.as_str().to_owned(),
+        _ => unit.resources()?.slice_of(&unit.name),
+    };
+    (slice != "-.slice").then_some(slice)
 }
 
 /// The commands of a phase.

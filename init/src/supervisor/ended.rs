@@ -20,6 +20,7 @@ impl Supervisor {
         out: &mut Vec<Effect>,
     ) {
         let Some(id) = self.processes.remove(&process) else { return };
+        self.garbage.insert(id);
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         if unit.run.main.is_some_and(|main| main.id == process) {
             unit.run.main = None;

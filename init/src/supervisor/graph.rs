@@ -1,7 +1,8 @@
 //! Relations between units: from names to edges, and the ones that nobody writes down.
 
 use super::Supervisor;
-use super::spec::{Edge, LoadState, UnitId, UnitKind, UnitSpec};
+use super::collect::implies_relations;
+use super::spec::{Edge, UnitId, UnitKind, UnitSpec};
 
 impl Supervisor {
     /// Makes the edges of `unit` from its specification. Units that it names and that are not known become
@@ -12,7 +13,7 @@ impl Supervisor {
             let other = self.lookup_or_insert(name);
             self.add_edge(unit, *edge, other);
         }
-        if spec.load == LoadState::Loaded && spec.default_dependencies {
+        if implies_relations(&spec) {
             for (edge, name) in default_relations(&spec) {
                 if spec.name != name {
                     let other = self.lookup_or_insert(name);
@@ -63,7 +64,7 @@ impl Supervisor {
 }
 
 /// `DefaultDependencies=yes`: the section "Default Dependencies" of the manual page of each kind of unit.
-fn default_relations(spec: &UnitSpec) -> Vec<(Edge, &'static str)> {
+pub(super) fn default_relations(spec: &UnitSpec) -> Vec<(Edge, &'static str)> {
     let mut relations = match spec.kind {
         UnitKind::Device | UnitKind::Unsupported => return Vec::new(),
         UnitKind::Mount | UnitKind::Swap => {

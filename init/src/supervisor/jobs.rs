@@ -148,6 +148,7 @@ impl Supervisor {
         let unit = self.units.get_mut(id.index())?;
         let job = unit.job.take()?;
         unit.checking = false;
+        self.garbage.insert(id);
         self.jobs = self.jobs.saturating_sub(1);
         Some(job)
     }
@@ -209,6 +210,8 @@ impl Supervisor {
                     self.begin_stop(now, id, out);
                 }
             }
+            // One of Type=idle counts as up while it starts.
+            JobKind::Reload if sub.is_starting() => {}
             JobKind::Reload if state == ActiveState::Active => {
                 self.job_runs(now, id);
                 self.begin_reload(now, id, out);
@@ -249,7 +252,8 @@ impl Supervisor {
     fn begin_start(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         let (interval, burst) = (unit.spec.start_limit_interval, unit.spec.start_limit_burst);
-        if unit.spec.kind.has_start_limit() && !unit.limit.admit(now, interval, burst) {
+        unit.limit_hit = unit.spec.kind.has_start_limit() && !unit.limit.admit(now, interval, burst);
+        if unit.limit_hit {
             self.start_limit_hit(now, id, out);
             return;
         }
@@ -264,7 +268,9 @@ impl Supervisor {
 
     fn start_limit_hit(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
         let Some(unit) = self.units.get_mut(id.index()) else { return };
-        unit.run.result = ServiceResult::StartLimitHit;
+        if unit.run.result == ServiceResult::Success {
+            unit.run.result = ServiceResult::StartLimitHit; // else what was wrong before is what is to be told
+        }
         unit.run.reason = "started too often".to_owned();
         unit.run.flush_restarts = true;
         let (action, name) = (unit.spec.start_limit_action, unit.spec.name.clone());

@@ -7,6 +7,7 @@
 //! Where to start: [`Supervisor::request`] plans (`transaction`), `jobs` decides when a planned job may run, `service` is
 //! the life of one service. The behaviour is that of systemd.unit(5), systemd.service(5) and systemd.kill(5).
 
+mod collect;
 mod ended;
 mod event;
 mod graph;
@@ -70,7 +71,9 @@ pub struct Supervisor {
     queue: BTreeSet<UnitId>,
     /// Units whose surroundings have changed.
     review: BTreeSet<UnitId>,
-    /// Places of units that were retired, to be used again.
+    /// Units that may not be needed any more.
+    garbage: BTreeSet<UnitId>,
+    /// Places of units that were forgotten, to be used again.
     free: BTreeSet<UnitId>,
     /// Services of `Type=idle` whose process waits for the other jobs.
     idle: BTreeSet<UnitId>,
@@ -89,17 +92,22 @@ impl Supervisor {
     /// and which are in neither set count as not found.
     pub fn add(&mut self, specs: Vec<UnitSpec>) {
         let mut fresh = Vec::with_capacity(specs.len());
-        for spec in specs {
+        for mut spec in specs {
             let id = self.lookup_or_insert(&spec.name);
             for alias in &spec.aliases {
                 self.names.insert(alias.clone(), id);
             }
             if let Some(unit) = self.units.get_mut(id.index()) {
+                let known = std::mem::take(&mut unit.spec.aliases);
+                spec.aliases.extend(
+                    known.into_iter().filter(|alias| !spec.aliases.contains(alias)).collect::<Vec<_>>(),
+                );
                 unit.spec = spec;
                 if unit.spec.perpetual {
                     unit.sub = SubState::Active;
                 }
             }
+            self.garbage.insert(id);
             fresh.push(id);
         }
         for id in fresh {
@@ -108,7 +116,12 @@ impl Supervisor {
         self.order_targets();
     }
 
-    /// Forgets every relation and specification, keeps names and states: the first half of `daemon-reload`. Units that
+    /// Every name and alias.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// Forgets every relation, alias and specification, keeps names and states: the first half of `daemon-reload`. Units that
     /// are not added again afterwards count as not found.
     pub fn forget_files(&mut self) {
         let accepting: BTreeSet<UnitId> = self
@@ -118,6 +131,9 @@ impl Supervisor {
                 trigger.is_some_and(|trigger| trigger.accept)
             })
             .collect();
+        self.garbage.extend(self.ids());
+        // What was an alias may be a unit of its own by now.
+        self.names.retain(|name, id| self.units.get(id.index()).is_some_and(|unit| unit.spec.name == *name));
         for (index, unit) in self.units.iter_mut().enumerate() {
             let (service, trigger) = (unit.spec.service.take(), unit.spec.trigger.take());
             unit.spec = UnitSpec { service, trigger, ..UnitSpec::not_found(&unit.spec.name) };
@@ -131,35 +147,6 @@ impl Supervisor {
         }
     }
 
-    /// Forgets a unit that is down, has no job and left nothing behind: an instance that was made for one connection.
-    /// False when it is still of use.
-    pub fn retire(&mut self, id: UnitId) -> bool {
-        let Some(unit) = self.unit(id) else { return false };
-        let quiet =
-            unit.sub == SubState::Dead && unit.job.is_none() && !self.processes.values().any(|it| *it == id);
-        if !quiet || self.free.contains(&id) {
-            return false;
-        }
-        let edges =
-            self.units.get_mut(id.index()).map(|unit| std::mem::take(&mut unit.edges)).unwrap_or_default();
-        for (edge, other) in edges {
-            if let Some(other) = self.units.get_mut(other.index()) {
-                other.edges.retain(|entry| *entry != (edge.inverse(), id));
-            }
-        }
-        for clock in [Clock::State, Clock::Watchdog, Clock::Uphold] {
-            self.set_clock(id, clock, None);
-        }
-        self.names.retain(|_, named| *named != id);
-        self.queue.remove(&id);
-        self.review.remove(&id);
-        if let Some(unit) = self.units.get_mut(id.index()) {
-            *unit = Unit::new(UnitSpec::not_found(""));
-        }
-        self.free.insert(id);
-        true
-    }
-
     /// The unit with this name or alias.
     pub fn lookup(&self, name: &str) -> Option<UnitId> {
         self.names.get(name).copied()
@@ -170,7 +157,7 @@ impl Supervisor {
         self.units.get(id.index())
     }
 
-    /// Every unit that was ever named, in order of appearance.
+    /// Every unit that is loaded or named by one that is.
     pub fn ids(&self) -> impl Iterator<Item = UnitId> + use<> {
         let free = self.free.clone();
         let all = (0..u32::try_from(self.units.len()).unwrap_or(u32::MAX)).map(UnitId);
@@ -257,6 +244,10 @@ impl Supervisor {
         if kind == JobKind::Reload && found.spec.load == LoadState::NotFound {
             return Err(RequestError::NotFound(found.spec.name.clone()));
         }
+        if found.spec.perpetual && matches!(kind, JobKind::Stop | JobKind::Restart) {
+            // Not even tried: all that requires it would have to go down.
+            return Err(RequestError::Perpetual(found.spec.name.clone()));
+        }
         if kind == JobKind::Reload && !self.can_reload(unit) {
             return Err(RequestError::NoReload(found.spec.name.clone()));
         }
@@ -336,6 +327,7 @@ impl Supervisor {
             None => self.units.push(fresh),
         }
         self.names.insert(name.to_owned(), id);
+        self.garbage.insert(id);
         id
     }
 

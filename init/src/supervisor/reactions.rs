@@ -60,6 +60,7 @@ impl Supervisor {
         }
         self.tell_triggers(now, id, out);
         if new.is_down() {
+            self.garbage.insert(id);
             self.review.insert(id);
             let edges =
                 [Edge::Requires, Edge::Wants, Edge::BindsTo, Edge::Requisite, Edge::Upholds, Edge::BoundBy];

@@ -24,7 +24,7 @@ impl Monotonic {
     }
 }
 
-/// Index of a unit in the supervisor. That of a [retired](super::Supervisor::retire) unit is used again.
+/// Index of a unit in the supervisor. That of a unit that was [forgotten](super::Supervisor::collect) is used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitId(pub u32);
 
@@ -268,6 +268,8 @@ pub struct UnitSpec {
     pub failure_action: Action,
     /// `SuccessAction=`
     pub success_action: Action,
+    /// `CollectMode=inactive-or-failed`: it may be forgotten although it has failed.
+    pub collect_failed: bool,
     /// `StopWhenUnneeded=`
     pub stop_when_unneeded: bool,
     /// `OnFailureJobMode=`
@@ -309,6 +311,7 @@ impl UnitSpec {
             start_limit_action: Action::Nothing,
             failure_action: Action::Nothing,
             success_action: Action::Nothing,
+            collect_failed: false,
             stop_when_unneeded: false,
             on_failure_mode: Mode::Replace,
             on_success_mode: Mode::Fail,

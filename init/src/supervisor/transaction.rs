@@ -29,6 +29,9 @@ pub enum RequestError {
     /// `RefuseManualStart=` or `RefuseManualStop=`.
     #[error("Unit {0} may be requested by other units only.")]
     Manual(String),
+    /// A stop of a unit that is always up.
+    #[error("Unit {0} is always active and cannot be stopped.")]
+    Perpetual(String),
     /// `isolate` without `AllowIsolate=`.
     #[error("Unit {0} may not be isolated.")]
     NoIsolate(String),

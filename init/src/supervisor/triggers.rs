@@ -3,13 +3,27 @@
 use super::Supervisor;
 use super::event::{Effect, JobKind, JobResult, Level};
 use super::service_spec::Phase;
-use super::spec::{Edge, Monotonic, TriggerSpec, UnitId, UnitKind};
+use super::spec::{Edge, LoadState, Monotonic, TriggerSpec, UnitId, UnitKind};
 use super::state::{ServiceResult, SubState};
 use super::transaction::Mode;
 
 impl Supervisor {
     fn trigger_spec(&self, id: UnitId) -> TriggerSpec {
         self.unit(id).and_then(|unit| unit.spec.trigger.clone()).unwrap_or_default()
+    }
+
+    /// A unit that starts another is of no use without that. True when the start was refused for it.
+    fn lacks_unit(&mut self, id: UnitId, out: &mut Vec<Effect>) -> bool {
+        let other = self.unit(id).and_then(super::unit::Unit::triggered);
+        let loaded = |other| self.unit(other).is_some_and(|other| other.spec.load == LoadState::Loaded);
+        if other.is_some_and(loaded) {
+            return false;
+        }
+        let name = other.map_or("its unit", |other| self.name(other));
+        let text = format!("{name} is not loaded, refusing");
+        self.log(out, id, Level::Error, text);
+        self.finish_job(id, JobResult::Failed, out);
+        true
     }
 
     /// A socket cannot be opened while its service runs: that has its own. True when the start was refused for it.
@@ -23,6 +37,10 @@ impl Supervisor {
         if unit.spec.kind != UnitKind::Socket || self.trigger_spec(id).accept {
             return false;
         }
+        if self.lacks_unit(id, out) {
+            return true;
+        }
+        let Some(unit) = self.unit(id) else { return false };
         let runs = |other: UnitId| {
             self.unit(other).is_some_and(|other| !other.active().is_down() && !other.sub.is_auto_restart())
         };
@@ -183,6 +201,9 @@ impl Supervisor {
     }
 
     pub(super) fn start_timer(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
+        if self.lacks_unit(id, out) {
+            return;
+        }
         let Some(unit) = self.units.get_mut(id.index()) else { return };
         unit.run.result = ServiceResult::Success;
         unit.run.reason.clear();
@@ -251,6 +272,9 @@ impl Supervisor {
     }
 
     pub(super) fn start_path(&mut self, now: Monotonic, id: UnitId, out: &mut Vec<Effect>) {
+        if self.lacks_unit(id, out) {
+            return;
+        }
         if let Some(unit) = self.units.get_mut(id.index()) {
             unit.run.result = ServiceResult::Success;
             unit.run.reason.clear();
@@ -279,7 +303,7 @@ impl Supervisor {
         }
         let (sub, has_job) = (unit.sub, unit.job.is_some());
         let down = unit.active().is_down();
-        let limit_hit = sub == SubState::Failed && unit.run.result == ServiceResult::StartLimitHit;
+        let limit_hit = sub == SubState::Failed && unit.limit_hit;
         for other in triggers {
             let Some(trigger) = self.unit(other) else { continue };
             let state = trigger.sub;

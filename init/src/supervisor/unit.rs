@@ -186,7 +186,7 @@ pub struct Unit {
     pub run: ServiceRun,
     /// The shell is looking at the unit's conditions.
     pub(super) checking: bool,
-    /// What the last check of conditions came to, when they were not met.
+    /// What the last check of conditions came to, when they were not met; nothing is met before the first (empty).
     pub condition: Option<String>,
     /// When `sub` last changed.
     pub changed_at: Monotonic,
@@ -204,6 +204,8 @@ pub struct Unit {
     pub next_elapse: Option<Monotonic>,
     /// Connections that a socket has accepted.
     pub accepted: u32,
+    /// The last start came to nothing for being one too many.
+    pub(super) limit_hit: bool,
     /// Starts lately.
     pub(super) limit: RateLimit,
     /// How often it started another unit lately.
@@ -227,7 +229,7 @@ impl Unit {
             job: None,
             run: ServiceRun::default(),
             checking: false,
-            condition: None,
+            condition: Some(String::new()),
             changed_at: Monotonic::default(),
             active_since: None,
             times: Times::default(),
@@ -236,6 +238,7 @@ impl Unit {
             last_trigger: None,
             next_elapse: None,
             accepted: 0,
+            limit_hit: false,
             limit: RateLimit::default(),
             trigger_limit: RateLimit::default(),
             uphold_limit: RateLimit::default(),

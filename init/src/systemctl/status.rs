@@ -71,7 +71,7 @@ pub fn unit(view: &UnitView, file_state: &str, zone: &TimeZone, options: &Option
         zone,
     ));
     line("Active:", &active);
-    if let Some(condition) = &view.condition {
+    if let Some(condition) = view.condition.as_ref().filter(|condition| !condition.is_empty()) {
         line("Condition:", &format!("start condition unmet: {condition}"));
     }
     for (property, head) in [("Triggers", "Triggers:"), ("TriggeredBy", "TriggeredBy:")] {

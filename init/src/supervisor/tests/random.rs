@@ -43,6 +43,8 @@ enum Step {
     /// Carries the state over to another supervisor.
     Reexec,
     Reload,
+    /// Forgets what nobody needs; the next mention loads it anew.
+    Collect,
     Mode(usize, u8, u8),
 }
 
@@ -89,6 +91,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Plug),
         1 => Just(Step::Reexec),
         1 => Just(Step::Reload),
+        2 => Just(Step::Collect),
         1 => (0..UNITS, 0u8..5, 0u8..6).prop_map(|(unit, kind, mode)| Step::Mode(unit, kind, mode)),
         4 => (0..UNITS, 0u8..5).prop_map(|(unit, kind)| Step::Request(unit, kind)),
         5 => (any::<usize>(), any::<u8>()).prop_map(|(which, status)| Step::EndSome(which, status)),
@@ -121,20 +124,25 @@ fn trigger_name(index: usize, trigger: u8) -> Option<String> {
 }
 
 fn build(shapes: &[Shape]) -> World {
-    let mut specs = specs(shapes);
-    let mut world = World::new(std::mem::take(&mut specs));
+    let mut world = World::new(specs(shapes));
+    describe(&mut world, shapes);
+    for (index, shape) in shapes.iter().enumerate().filter(|(_, shape)| shape.strays > 0) {
+        let id = world.id(&name(index));
+        world.strays.insert(id, shape.strays);
+    }
+    world
+}
+
+/// What the world must know of the units.
+fn describe(world: &mut World, shapes: &[Shape]) {
     for (index, shape) in shapes.iter().enumerate() {
         let id = world.id(&name(index));
         world.nature.insert(id, if shape.stubborn { Nature::Stubborn } else { Nature::Polite });
-        if shape.strays > 0 {
-            world.strays.insert(id, shape.strays);
-        }
         if shape.trigger == 2 {
             let timer = world.id(&format!("u{index}.timer"));
             world.intervals.insert(timer, Monotonic::seconds(1 + u64::from(shape.phases) / 16));
         }
     }
-    world
 }
 
 fn specs(shapes: &[Shape]) -> Vec<UnitSpec> {
@@ -275,6 +283,13 @@ fn take(world: &mut World, shapes: &[Shape], step: &Step) {
             world.sup = next;
             world.event(Event::Timer);
         }
+        Step::Collect => {
+            world.collect();
+            let missing = specs(shapes).into_iter().filter(|spec| world.sup.lookup(&spec.name).is_none());
+            let missing: Vec<UnitSpec> = missing.collect();
+            world.sup.add(missing);
+            describe(world, shapes);
+        }
         Step::Reload => {
             world.sup.forget_files();
             world.sup.add(specs(shapes));
@@ -330,7 +345,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..60),
     ) {
         let mut world = build(&shapes);
-        let resets = steps.iter().any(|step| matches!(step, Step::Reset(_)));
+        let resets = steps.iter().any(|step| matches!(step, Step::Reset(_) | Step::Collect));
         for step in &steps {
             take(&mut world, &shapes, step);
         }

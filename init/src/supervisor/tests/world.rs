@@ -151,6 +151,34 @@ impl World {
         }
     }
 
+    /// Forgets units that nobody needs, with all that the world knows of them.
+    pub fn collect(&mut self) {
+        let busy: BTreeSet<UnitId> = self.sup.ids().filter(|id| !self.is_group_empty(*id)).collect();
+        let before: BTreeMap<UnitId, Unit> =
+            self.sup.ids().filter_map(|id| Some((id, self.sup.unit(id)?.clone()))).collect();
+        let gone: BTreeSet<UnitId> = self.sup.collect(|id| busy.contains(&id)).into_iter().collect();
+        for (id, unit) in &before {
+            let stayed = self.sup.lookup(&unit.spec.name) == Some(*id);
+            assert_eq!(stayed, !gone.contains(id), "{}", unit.spec.name);
+            assert!(stayed || unit.job.is_none() && unit.active().is_down(), "{} is needed", unit.spec.name);
+            if stayed {
+                for (_, other) in &unit.spec.relations {
+                    assert!(self.sup.lookup(other).is_some(), "{} names {other}", unit.spec.name);
+                }
+                assert!(unit.edges.iter().all(|(_, other)| before.contains_key(other)));
+            }
+        }
+        let stays = |id: &UnitId| !gone.contains(id);
+        self.starts.retain(|id, _| stays(id));
+        self.checked.retain(|id, _| stays(id));
+        self.last_up.retain(|id, _| stays(id));
+        self.intervals.retain(|id, _| stays(id));
+        self.nature.retain(|id, _| stays(id));
+        self.up.retain(stays);
+        self.unmet.retain(stays);
+        assert!(self.sockets.keys().chain(&self.watched).all(stays));
+    }
+
     /// Carries out all effects of one event before the next event, as the real shell does.
     fn carry_out(&mut self, effects: Vec<Effect>) {
         let mut queue: VecDeque<Effect> = effects.into();
@@ -309,7 +337,7 @@ impl World {
             let other = self.sup.unit(needed).unwrap();
             let ordered = found.related(Edge::After).any(|after| after == needed);
             let fine = other.active().is_up()
-                || other.condition.is_some()
+                || other.condition.as_ref().is_some_and(|condition| !condition.is_empty())
                 || other.run.result == ServiceResult::ExecCondition
                 || is_transient(other);
             // One that was up and went down again while the job waited holds nobody up: that is BindsTo='s business.

@@ -1,0 +1,42 @@
+//! Forgetting units that nobody needs, with what the shell has of them.
+
+use std::collections::BTreeSet;
+
+use super::shell::{Shell, Source};
+use crate::supervisor::UnitId;
+
+impl Shell {
+    /// Lets the supervisor forget units; the next one who mentions such a unit finds it as its files are then. Must not be
+    /// called with events waiting: they may be about one of them.
+    pub(super) fn collect_garbage(&mut self) {
+        if self.sup.candidates().next().is_none() {
+            return;
+        }
+        if let Some(cgroups) = &mut self.cgroups {
+            // What a unit left behind (KillMode=process) may have ended by now.
+            self.sup
+                .candidates()
+                .filter(|id| self.sup.unit(*id).is_some_and(|unit| unit.active().is_down()))
+                .for_each(|id| cgroups.release(id));
+        }
+        let talking: BTreeSet<UnitId> = self
+            .sources
+            .values()
+            .filter_map(|source| match source {
+                Source::Output { unit, .. } => Some(*unit),
+                _ => None,
+            })
+            .collect();
+        let (cgroups, sockets) = (&self.cgroups, &self.sockets);
+        let gone = self.sup.collect(|id| {
+            talking.contains(&id)
+                || sockets.has_connection(id)
+                || cgroups.as_ref().is_some_and(|cgroups| cgroups.path(id).is_some())
+        });
+        for id in gone {
+            self.units.remove(&id);
+            self.hooks.remove(&id);
+            self.runs.remove(&id);
+        }
+    }
+}
