@@ -52,9 +52,25 @@ impl Client {
     /// # Errors
     /// The refusal, or what went wrong on the way.
     pub fn call(&mut self, method: Method) -> Result<Answer, ClientError> {
+        self.send(method)?;
+        self.receive()
+    }
+
+    /// Calls a method; [`Client::receive`] waits for its answer.
+    ///
+    /// # Errors
+    /// What went wrong on the way.
+    pub fn send(&mut self, method: Method) -> Result<(), ClientError> {
         let mut text = serde_json::to_vec(&Call { method }).map_err(ClientError::Answer)?;
         text.push(0);
-        self.stream.write_all(&text).map_err(ClientError::Connection)?;
+        self.stream.write_all(&text).map_err(ClientError::Connection)
+    }
+
+    /// Waits for the answer to the call that was sent.
+    ///
+    /// # Errors
+    /// The refusal, or what went wrong on the way.
+    pub fn receive(&mut self) -> Result<Answer, ClientError> {
         let mut frames = Frames::default();
         let mut buffer = [0; 4096];
         loop {

@@ -12,12 +12,15 @@ mod units;
 
 pub use health::{MEMBERS as HEALTH_MEMBERS, run as run_health};
 
+use std::collections::VecDeque;
 use std::process::ExitCode;
 
 use self::options::Options;
 use self::style::Style;
 use crate::control::{Answer, Client, ClientError, JobRequest, Method, RefusalKind};
 
+/// Jobs that are waited for at one time: fewer than PID 1 has room for clients.
+const MOST_WAITING: usize = 32;
 /// `program is not running` of the LSB; also what `is-active` says of anything but active.
 const NOT_RUNNING: u8 = 3;
 /// `program or service status is unknown`.
@@ -263,28 +266,34 @@ fn full_name(name: &str) -> String {
     if has_suffix || name.contains(['*', '?', '[']) { name.to_owned() } else { format!("{name}.service") }
 }
 
-/// Jobs for several units: all are begun before the first is waited for.
+/// Jobs for several units: all are begun before the first is waited for, up to [`MOST_WAITING`].
 fn jobs(verb: &str, units: &[String], mode: &str, options: &Options) -> Result<u8, ClientError> {
     if units.is_empty() {
         eprintln!("Too few arguments.");
         return Ok(USAGE);
     }
     let mut code = 0;
-    // One connection a unit, so that the answers come in their own time.
-    let threads: Vec<_> = units
-        .iter()
-        .map(|unit| {
-            let request = JobRequest {
-                unit: unit.clone(),
-                verb: verb.to_owned(),
-                mode: mode.to_owned(),
-                wait: !options.no_block,
-            };
-            std::thread::spawn(move || call(Method::Job(request)))
-        })
-        .collect();
-    for (unit, thread) in units.iter().zip(threads) {
-        let Ok(answer) = thread.join() else { continue };
+    // One connection a unit, so that the answers come in their own time; asked in the order in which they were written,
+    // for a path unit that is to be stopped before its service must not start it once more.
+    let mut waiting: VecDeque<(&String, Client)> = VecDeque::new();
+    let mut answers = Vec::new();
+    for unit in units {
+        if waiting.len() >= MOST_WAITING
+            && let Some((earlier, mut client)) = waiting.pop_front()
+        {
+            answers.push((earlier, client.receive()));
+        }
+        let mut client = Client::connect()?;
+        client.send(Method::Job(JobRequest {
+            unit: unit.clone(),
+            verb: verb.to_owned(),
+            mode: mode.to_owned(),
+            wait: !options.no_block,
+        }))?;
+        waiting.push_back((unit, client));
+    }
+    answers.extend(waiting.into_iter().map(|(unit, mut client)| (unit, client.receive())));
+    for (unit, answer) in answers {
         match answer {
             Ok(answer) => {
                 let result = answer.result.unwrap_or_default();
