@@ -270,6 +270,28 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_brings_the_slices_along_that_it_is_in() {
+        let folder = Folder::new();
+        let text = "[Unit]\nDefaultDependencies=no\n[Service]\nSlice=a-b.slice\nExecStart=/bin/a\n";
+        folder.write(&format!("{LIB}/a.service"), text).write(
+            &format!("{LIB}/b.service"),
+            "[Unit]\nDefaultDependencies=no\n[Service]\nExecStart=/bin/b\n",
+        );
+        let names = ["a.service".to_owned(), "b.service".to_owned()];
+        let loaded = folder.loader().closure(&names, &|_| false);
+        let slice_of = |name: &str| -> Vec<(Edge, &str)> {
+            let found = loaded.iter().find(|loaded| loaded.spec.name == name).unwrap();
+            found.spec.relations.iter().map(|(edge, other)| (*edge, other.as_str())).collect()
+        };
+        assert_eq!(slice_of("a.service"), [(Edge::Requires, "a-b.slice"), (Edge::After, "a-b.slice")]);
+        assert_eq!(slice_of("a-b.slice"), [(Edge::Requires, "a.slice"), (Edge::After, "a.slice")]);
+        assert_eq!(slice_of("a.slice"), []);
+        assert_eq!(slice_of("b.service"), [(Edge::Requires, "system.slice"), (Edge::After, "system.slice")]);
+        let always = loaded.iter().filter(|loaded| loaded.spec.perpetual).map(|loaded| &loaded.spec.name);
+        assert_eq!(always.collect::<Vec<_>>(), ["system.slice"]);
+    }
+
+    #[test]
     fn an_instance_comes_from_its_template_with_wants_of_both() {
         let folder = Folder::new();
         folder
