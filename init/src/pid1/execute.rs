@@ -332,7 +332,10 @@ impl Shell {
     fn changed(&mut self, unit: UnitId) {
         let Some(found) = self.sup.unit(unit) else { return };
         let (sub, restarts) = (found.sub, found.run.restarts);
-        if sub == SubState::AutoRestart {
+        // The state before this one, failed or dead, is told in the same breath.
+        if sub == SubState::AutoRestart
+            && self.restart_told.replace((unit, restarts)) != Some((unit, restarts))
+        {
             let text = format!("will be started again (restart {restarts})");
             self.log_unit(Some(unit), Level::Notice, &text);
         }

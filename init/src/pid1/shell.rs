@@ -151,6 +151,8 @@ pub struct Shell {
     pub(super) runs: BTreeMap<UnitId, super::process::RunIdentity>,
     /// `$INVOCATION_ID` of the last run of services whose end starts other units.
     pub(super) last_invocations: BTreeMap<UnitId, String>,
+    /// The unit and the number of the restart that was told last.
+    pub(super) restart_told: Option<(UnitId, u32)>,
     pub(super) stage: Stage,
     /// Services of `Type=forking` whose daemon is still looked for.
     pub(super) awaited: BTreeSet<UnitId>,
@@ -254,6 +256,7 @@ impl Shell {
             pids: BTreeMap::new(),
             runs: BTreeMap::new(),
             last_invocations: BTreeMap::new(),
+            restart_told: None,
             stage: Stage::Starting,
             awaited: BTreeSet::new(),
             power: None,

@@ -279,8 +279,10 @@ impl Supervisor {
             unit.run.result = ServiceResult::Success;
             unit.run.reason.clear();
         }
-        self.set_state(now, id, SubState::Waiting, out);
+        // Before the job is said to be done: whoever waited for it may write at once. And before what the change leads to, which may be
+        // the unit's end.
         out.push(Effect::WatchPath { unit: id, first: true });
+        self.set_state(now, id, SubState::Waiting, out);
     }
 
     /// Ends a timer or path unit.
@@ -326,8 +328,8 @@ impl Supervisor {
                     self.fail_trigger(now, other, ServiceResult::UnitStartLimitHit, out);
                 }
                 (UnitKind::Path, SubState::Running) if down && !has_job => {
-                    self.set_state(now, other, SubState::Waiting, out);
                     out.push(Effect::WatchPath { unit: other, first: false });
+                    self.set_state(now, other, SubState::Waiting, out);
                 }
                 (UnitKind::Timer, SubState::Running) if down && !has_job => {
                     self.set_state(now, other, SubState::Waiting, out);

@@ -229,11 +229,20 @@ fn call(method: Method) -> Result<Answer, ClientError> {
     Client::connect()?.call(method)
 }
 
+/// Calls a method for every unit; one that is refused does not keep the others from it.
 fn each(units: &[String], method: impl Fn(String) -> Method) -> Result<u8, ClientError> {
+    let mut code = 0;
     for unit in units {
-        call(method(unit.clone()))?;
+        match call(method(unit.clone())) {
+            Ok(_) => {}
+            Err(error @ ClientError::Refused(_)) => {
+                report(&error);
+                code = 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(0)
+    Ok(code)
 }
 
 fn cancel(jobs: &[String]) -> Result<u8, ClientError> {
