@@ -221,7 +221,7 @@ fn a_mirror_that_is_not_there_is_named() {
     let recipe = Recipe::new(&[], "");
     let mirror = format!("http://127.0.0.1:{port}/debian");
     let mut command = recipe.build();
-    command.args(["--mirror", &mirror]).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
+    command.args(both_archives(&mirror)).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
     let text = recipe
         .refusal(&mut command, &["cannot fetch dists/trixie", &mirror, "Connection refused", "--mirror"]);
     // A mirror that fails the same way each time is told once, and once in the error.
@@ -252,6 +252,12 @@ fn dying_mirror(alter: fn(Vec<u8>) -> Vec<u8>) -> String {
         }
     });
     url
+}
+
+/// Options that make it the mirror of both archives: of the security archive alone, well-known mirrors would be asked too.
+fn both_archives(mirror: &str) -> [String; 4] {
+    let option = || "--mirror".to_owned();
+    [option(), mirror.to_owned(), option(), format!("{mirror}-security")]
 }
 
 /// Answers one request; false when the mirror shall end.
@@ -301,7 +307,7 @@ fn a_mirror_that_goes_down_mid_way_is_told_with_the_package() {
     let mirror = dying_mirror(|bytes| bytes);
     let recipe = Recipe::new(&[], "");
     let mut command = recipe.build();
-    command.args(["--mirror", &mirror]).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
+    command.args(both_archives(&mirror)).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
     let text = recipe.refusal(&mut command, &["cannot fetch pool/", ".deb", &mirror, "Connection refused"]);
     assert!(!text.contains("InRelease"), "the indexes came whole:\n{text}");
 }
@@ -313,7 +319,7 @@ fn an_index_that_was_tampered_with_is_refused_by_name() {
     });
     let recipe = Recipe::new(&[], "");
     let mut command = recipe.build();
-    command.args(["--mirror", &mirror]).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
+    command.args(both_archives(&mirror)).env("FERRITE_CACHE", recipe.folder.path().join("cache"));
     recipe.refusal(&mut command, &["dists/trixie", "InRelease", "signature", "cannot be trusted"]);
 }
 

@@ -232,7 +232,7 @@ fn a_cache_on_a_full_disk_is_told_with_the_way_to_another() {
     let scratch = Scratch::new();
     let cache = scratch.folder("cache");
     let mut command = build(&scratch.path("out"));
-    command.args(["--mirror", &mirror.url]).env("FERRITE_CACHE", &cache);
+    command.args(mirror.options()).env("FERRITE_CACHE", &cache);
     // Less than the archive's index takes.
     let before = "mount -t tmpfs -o size=4m none \"$scratch/cache\"";
     let after = "find \"$scratch/cache\" -name '*.tmp-*' > \"$scratch/left\"";
@@ -279,7 +279,7 @@ fn a_download_that_broke_off_goes_on_where_it_was() {
     let scratch = Scratch::new();
     let run = |mirror: &Mirror| {
         let mut command = build(&scratch.path("out"));
-        command.args(["--mirror", &mirror.url]).env("FERRITE_CACHE", scratch.path("cache"));
+        command.args(mirror.options()).env("FERRITE_CACHE", scratch.path("cache"));
         command
     };
     let broken = Mirror::start(&manifest(), Packages::CutShort);
@@ -302,7 +302,7 @@ fn two_builds_at_once_share_an_empty_cache_and_every_download() {
     let outs = [scratch.path("one"), scratch.path("two")];
     let start = |out: &PathBuf| {
         let mut command = build(out);
-        command.args(["--mirror", &mirror.url]).env("FERRITE_CACHE", scratch.path("cache"));
+        command.args(mirror.options()).env("FERRITE_CACHE", scratch.path("cache"));
         command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
     };
     for running in outs.each_ref().map(start) {
@@ -343,7 +343,7 @@ fn a_build_that_is_told_to_end_takes_what_it_started_with_it() {
     fs::set_permissions(programs.join("cargo"), mode).unwrap();
     let path = format!("{}:{}", programs.display(), env::var("PATH").unwrap());
     let mut command = build(&scratch.path("out"));
-    command.args(["--mirror", &mirror.url]).env("FERRITE_CACHE", scratch.path("cache")).env("PATH", path);
+    command.args(mirror.options()).env("FERRITE_CACHE", scratch.path("cache")).env("PATH", path);
     command.env("CARGO_TARGET_DIR", scratch.path("target")).stdout(Stdio::piped()).stderr(Stdio::piped());
     let running = command.spawn().unwrap();
     until("a download and a compiler", || {

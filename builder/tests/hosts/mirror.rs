@@ -48,6 +48,12 @@ impl Mirror {
         Self { url, asked }
     }
 
+    /// Options that make it the mirror of both archives: of the security archive alone, well-known mirrors would be asked too.
+    pub fn options(&self) -> [String; 4] {
+        let option = || "--mirror".to_owned();
+        [option(), self.url.clone(), option(), format!("{}-security", self.url)]
+    }
+
     /// The packages that were asked for so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
