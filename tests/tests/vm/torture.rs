@@ -15,7 +15,7 @@ const CRASHING: u32 = 200;
 const UNITS: [(&str, &str); 8] = [
     (
         "crash@.service",
-        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=2s\n",
+        "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/false\nRestart=always\nRestartSec=10s\n",
     ),
     (
         "stubborn.service",
