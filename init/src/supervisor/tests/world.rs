@@ -322,9 +322,9 @@ impl World {
         }
         for earlier in found.related(Edge::After) {
             let other = self.sup.unit(earlier).unwrap();
-            // One that was asked for by what happened after the start, in the same event, came too late to be waited for.
+            // A start begins when its conditions are asked for: a job that came later came too late to be waited for.
             let begun = self.checked.get(&unit).copied().unwrap_or(self.now);
-            let too_late = other.job.as_ref().is_some_and(|job| job.since == self.now || job.since == begun);
+            let too_late = other.job.as_ref().is_some_and(|job| job.since >= begun);
             assert!(
                 too_late || other.job.as_ref().is_none_or(|job| job.unordered), // nobody waits for one without order
                 "{} starts before {} is done with {:?}",
