@@ -78,7 +78,7 @@ fn a_process_sees_the_environment_that_systemd_would_give_it() {
     // `PWD`, `SHLVL`, `_` and the like are the shell's.
     let own = ["PWD", "OLDPWD", "SHLVL", "_"];
     let names: Vec<&str> = names.into_iter().filter(|name| !own.contains(name)).collect();
-    assert_eq!(names, ["INVOCATION_ID", "PATH", "RUNTIME_DIRECTORY", "SYSTEMD_EXEC_PID"]);
+    assert_eq!(names, ["INVOCATION_ID", "PATH", "RUNTIME_DIRECTORY", "SYSTEMD_EXEC_PID", "USER"]);
     assert!(out.contains(&format!("SYSTEMD_EXEC_PID={pid}\n")));
     assert!(out.contains("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin\n"));
 }
@@ -91,7 +91,8 @@ fn each_step_that_fails_has_its_code_and_names_its_setting() {
         ("Group=nobody-has-this", 216, "Group=nobody-has-this"),
         ("StandardInput=file:/no/such", 208, "StandardInput="),
         ("StandardError=file:/no/such/x", 222, "StandardError="),
-        ("EnvironmentFile=/no/such", 219, "EnvironmentFile=/no/such"),
+        // systemd reads it before there is a process: the result is `resources`, and no process has a status.
+        ("EnvironmentFile=/no/such", -1, "EnvironmentFile=/no/such"),
         ("LoadCredential=key:/no/such", 243, "LoadCredential=key:/no/such"),
     ];
     for (lines, code, text) in cases {
