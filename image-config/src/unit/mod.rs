@@ -63,7 +63,8 @@ pub use self::exit_code::{exit_code, exit_code_name};
 pub use self::file::{Assignment, Unit, UnitFile, UnitKind, Warning};
 pub use self::mount::Mount;
 pub use self::name::{
-    LONGEST_NAME, UnitName, UnitNameError, UnitType, escape, escape_path, unescape, unescape_path,
+    LONGEST_NAME, UnitName, UnitNameError, UnitType, complete_unit_name, escape, escape_path, unescape,
+    unescape_path,
 };
 pub use self::path::{PathCondition, PathUnit, PathWatch};
 pub use self::resources::{

@@ -62,6 +62,14 @@ impl UnitType {
     }
 }
 
+/// What people type as a unit, as a whole name: one without a type's suffix is a service. Patterns of a shell stay as they are.
+#[must_use]
+pub fn complete_unit_name(text: &str) -> String {
+    let has_suffix = text.rsplit_once('.').is_some_and(|(_, suffix)| UnitType::from_suffix(suffix).is_some());
+    let is_pattern = text.contains(['*', '?', '[']);
+    if has_suffix || is_pattern { text.to_owned() } else { format!("{text}.service") }
+}
+
 impl fmt::Display for UnitType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.suffix())
@@ -278,6 +286,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_people_type_becomes_a_name() {
+        for (typed, name) in [
+            ("ssh", "ssh.service"),
+            ("ssh.socket", "ssh.socket"),
+            ("etcd2.3", "etcd2.3.service"),
+            ("getty@tty1", "getty@tty1.service"),
+            ("etc*", "etc*"),
+            ("", ".service"),
+        ] {
+            assert_eq!(complete_unit_name(typed), name);
+        }
+    }
 
     #[test]
     fn names_come_apart_as_systemd_takes_them_apart() {

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use image_config::unit::value;
+use image_config::unit::{complete_unit_name, value};
 
 use super::output::Format;
-use super::values::{boot_choice, cursor, facilities, full_name, is_count, levels, point};
+use super::values::{boot_choice, cursor, facilities, is_count, levels, point};
 use crate::journal::entry::Id;
 use crate::journal::export::Cursor;
 use crate::journal::filter::Filter;
@@ -240,9 +240,9 @@ impl Options {
                 .ok_or_else(|| format!("option '{name}' needs a value"))
         };
         match name {
-            "-u" => self.filter.units.push(full_name(&value()?)),
+            "-u" => self.filter.units.push(complete_unit_name(&value()?)),
             // There are no units of users here, and no entries of them.
-            "--user-unit" => self.filter.units.push(full_name(&value()?)),
+            "--user-unit" => self.filter.units.push(complete_unit_name(&value()?)),
             "-t" => self.filter.identifiers.push(value()?),
             "-T" => self.filter.without_identifiers.push(value()?),
             "-p" => self.filter.levels = Some(levels(&value()?)?),

@@ -53,24 +53,3 @@ pub fn point(text: &str, now: u64) -> Result<u64, String> {
 pub fn cursor(text: &str) -> Result<Cursor, String> {
     Cursor::parse(text.trim()).ok_or_else(|| format!("Failed to parse cursor: {text}"))
 }
-
-/// A name without a suffix is a service.
-pub fn full_name(name: &str) -> String {
-    let has_suffix = name.rsplit_once('.').is_some_and(|(_, suffix)| {
-        [
-            "service",
-            "target",
-            "socket",
-            "timer",
-            "path",
-            "mount",
-            "slice",
-            "device",
-            "swap",
-            "scope",
-            "automount",
-        ]
-        .contains(&suffix)
-    });
-    if has_suffix || name.ends_with('*') { name.to_owned() } else { format!("{name}.service") }
-}

@@ -18,7 +18,7 @@ use crate::supervisor::UnitId;
 use crate::sys::signals;
 
 /// Where cgroup v2 is mounted.
-const MOUNT: &str = "/sys/fs/cgroup";
+pub(super) const MOUNT: &str = "/sys/fs/cgroup";
 /// Controllers that units account for; each is left out when the kernel lacks it.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "io"];
 /// The controller of `AllowedCPUs=`; asked for only where it is used, for it makes every fork dearer.

@@ -7,11 +7,10 @@ use image_config::unit::{
     TimeSpan, Unit, UnitKind,
 };
 
+use super::cgroup;
 use super::shell::Shell;
 use crate::supervisor::UnitId;
 
-/// Where control groups are mounted.
-const CGROUPS: &str = "/sys/fs/cgroup";
 /// Controllers that a unit can be given, in systemd's order.
 const CONTROLLERS: &str = "cpu cpuset io memory pids";
 
@@ -50,7 +49,7 @@ pub(super) fn of_file(shell: &Shell, id: UnitId) -> List {
 
 /// A control group as systemd names it: from the root of all of them.
 fn control_group(path: &Path) -> String {
-    format!("/{}", path.strip_prefix(CGROUPS).unwrap_or(path).display())
+    format!("/{}", path.strip_prefix(cgroup::MOUNT).unwrap_or(path).display())
 }
 
 fn of_service(service: &Service) -> List {

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use image_config::unit::UnitName;
+use image_config::unit::{UnitName, complete_unit_name};
 
 use super::options::Options;
-use super::{USAGE, full_name, tables};
+use super::{USAGE, tables};
 use crate::control::{Client, ClientError, Method};
 use crate::unit_files::install::{Change, InstallError, Installer};
 use crate::unit_files::state::FileState;
@@ -268,7 +268,10 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
 
 /// Names as they are given, those without a suffix being services; paths stay paths.
 pub fn names(operands: &[String]) -> Vec<String> {
-    operands.iter().map(|word| if word.contains('/') { word.clone() } else { full_name(word) }).collect()
+    operands
+        .iter()
+        .map(|word| if word.contains('/') { word.clone() } else { complete_unit_name(word) })
+        .collect()
 }
 
 #[cfg(test)]

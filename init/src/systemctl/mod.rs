@@ -256,25 +256,6 @@ fn cancel(jobs: &[String]) -> Result<u8, ClientError> {
     Ok(0)
 }
 
-/// A name without a suffix is a service.
-fn full_name(name: &str) -> String {
-    let kinds = [
-        "service",
-        "target",
-        "socket",
-        "timer",
-        "path",
-        "mount",
-        "slice",
-        "device",
-        "swap",
-        "scope",
-        "automount",
-    ];
-    let has_suffix = name.rsplit_once('.').is_some_and(|(_, suffix)| kinds.contains(&suffix));
-    if has_suffix || name.contains(['*', '?', '[']) { name.to_owned() } else { format!("{name}.service") }
-}
-
 /// Jobs for several units: all are begun before the first is waited for, up to [`MOST_WAITING`].
 fn jobs(verb: &str, units: &[String], mode: &str, options: &Options) -> Result<u8, ClientError> {
     if units.is_empty() {

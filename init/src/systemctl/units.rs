@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use image_config::unit::complete_unit_name;
 use image_config::unit::time::{TimeZones, Timestamp};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::options::{Direction, Options};
 use super::tables::{self, Node};
-use super::{NOT_RUNNING, UNKNOWN, USAGE, call, files, full_name, show, status};
+use super::{NOT_RUNNING, UNKNOWN, USAGE, call, files, show, status};
 use crate::control::{ClientError, Method, UnitView};
 use crate::pid1::zones::ZoneFiles;
 
@@ -21,7 +22,7 @@ fn has_wildcards(word: &str) -> bool {
 
 /// Patterns of lists: a name without a suffix is a service.
 pub fn patterns(operands: &[String]) -> Vec<String> {
-    operands.iter().map(|word| full_name(word)).collect()
+    operands.iter().map(|word| complete_unit_name(word)).collect()
 }
 
 /// Names, patterns replaced by the loaded units that fit.
@@ -33,7 +34,7 @@ pub fn expand(operands: &[String]) -> Result<Vec<String>, ClientError> {
             let fitting = units.into_iter().map(|unit| unit.name);
             names.extend(fitting.filter(|name| tables::fits(std::slice::from_ref(word), name)));
         } else {
-            names.push(full_name(word));
+            names.push(complete_unit_name(word));
         }
     }
     names.dedup();
