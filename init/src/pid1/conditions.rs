@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use image_config::unit::{Common, Condition, ConditionKind, parse_environment_file, value};
+use image_config::unit::{Common, Condition, ConditionKind, parse_environment_file, slice_path, value};
 use rustix::fs::Access;
 
+use super::cgroup;
 use super::compare::{self, Operator};
 use crate::supervisor::ConditionOutcome;
 
@@ -86,7 +87,8 @@ fn holds(condition: &Condition, facts: &Facts) -> bool {
             None => std::env::var_os(argument).is_some(),
         },
         ConditionKind::ControlGroupController => {
-            let has = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+            let has =
+                fs::read_to_string(Path::new(cgroup::MOUNT).join("cgroup.controllers")).unwrap_or_default();
             argument == "v2"
                 || argument.split_whitespace().all(|wanted| has.split_whitespace().any(|one| one == wanted))
         }
@@ -198,7 +200,7 @@ fn pressure_holds(resource: &str, kind: &str, argument: &str) -> bool {
     };
     let path = match slice {
         None => format!("/proc/pressure/{resource}"),
-        Some(slice) => format!("/sys/fs/cgroup/{slice}/{resource}.pressure"),
+        Some(slice) => format!("{}/{}/{resource}.pressure", cgroup::MOUNT, slice_path(slice).join("/")),
     };
     let text = fs::read_to_string(path).unwrap_or_default();
     match (pressure(&text, kind, average), limit.trim_end_matches('%').parse::<f64>()) {
