@@ -32,6 +32,7 @@ pub mod supervisor;
 pub mod sys;
 pub mod systemctl;
 pub mod unit_files;
+pub mod unix_socket;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -8,16 +8,20 @@ use std::path::Path;
 use rustix::io::{IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, recvmsg,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, listen, recvmsg,
     sendmsg, socket_with, sockopt,
 };
 
 use super::context::Sender;
+use crate::unix_socket;
 
 /// Receive buffer of datagram sockets, as systemd's.
 const BUFFER: usize = 8 << 20;
 /// Connections that wait to be accepted, as systemd's `SOMAXCONN`.
 const BACKLOG: i32 = 4096;
+
+/// Anybody may log.
+const EVERYBODY: u32 = 0o666;
 
 /// What came in.
 #[derive(Debug)]
@@ -76,7 +80,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> 
 /// # Errors
 /// The kernel's, for the folder, the socket or its name.
 pub fn bind_datagram(path: &Path) -> io::Result<OwnedFd> {
-    let socket = fresh(path, SocketType::DGRAM)?;
+    let socket = unix_socket::make(path, SocketType::DGRAM, EVERYBODY)?;
     // Only root may have more than the system's limit.
     if sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
         let _smaller = sockopt::set_socket_recv_buffer_size(&socket, BUFFER);
@@ -89,23 +93,8 @@ pub fn bind_datagram(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel's, for the folder, the socket or its name.
 pub fn bind_stream(path: &Path) -> io::Result<OwnedFd> {
-    let socket = fresh(path, SocketType::STREAM)?;
+    let socket = unix_socket::make(path, SocketType::STREAM, EVERYBODY)?;
     listen(&socket, BACKLOG)?;
-    Ok(socket)
-}
-
-fn fresh(path: &Path, kind: SocketType) -> io::Result<OwnedFd> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let socket = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    sockopt::set_socket_passcred(&socket, true)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
     Ok(socket)
 }
 

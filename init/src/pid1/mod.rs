@@ -28,7 +28,6 @@ mod properties;
 mod reexec;
 mod server;
 mod shell;
-mod socket;
 mod socket_units;
 mod timer_units;
 mod translate;

@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::io::IoSliceMut;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg, sockopt};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg};
 
-use super::socket;
 use crate::supervisor::Notification;
+use crate::unix_socket;
 
 /// Where the socket is in the image; services learn it from `$NOTIFY_SOCKET`.
 pub const NOTIFY_SOCKET: &str = "/run/systemd/notify";
@@ -29,8 +29,7 @@ impl NotifySocket {
     /// The kernel's, for the folder, the socket or its name.
     pub fn open(path: &Path) -> io::Result<NotifySocket> {
         // Services report as their own users.
-        let socket = socket::make(path, SocketType::DGRAM, 0o777)?;
-        sockopt::set_socket_passcred(&socket, true)?;
+        let socket = unix_socket::make(path, SocketType::DGRAM, 0o777)?;
         Ok(NotifySocket { socket })
     }
 

@@ -9,13 +9,13 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, SocketType, accept_with, listen, send, sockopt};
 
 use super::shell::{Shell, Source, Stage, now};
-use super::socket;
 use super::views;
 use crate::control::{Answer, Call, Frames, JobRequest, Method, Refusal, RefusalKind, Reply};
 use crate::supervisor::{
     JobId, JobKind, JobResult, KillTarget, Level, LoadState, Mode, PowerAction, RequestError, SubState,
     UnitId,
 };
+use crate::unix_socket;
 
 /// Clients at one time; more wait in the kernel's queue.
 const MOST_CLIENTS: usize = 64;
@@ -45,7 +45,7 @@ impl Server {
     /// # Errors
     /// The kernel's, for the folder, the socket or its name.
     pub fn open(path: &Path) -> io::Result<Server> {
-        let listener = socket::make(path, SocketType::STREAM, 0o666)?;
+        let listener = unix_socket::make(path, SocketType::STREAM, 0o666)?;
         listen(&listener, 64)?;
         Ok(Server { listener, clients: BTreeMap::new() })
     }

@@ -131,6 +131,19 @@ fn report(error: &ClientError) {
     eprintln!();
 }
 
+/// Verbs that ask for a job of each unit.
+const JOB_VERBS: [&str; 9] = [
+    "start",
+    "stop",
+    "restart",
+    "try-restart",
+    "condrestart",
+    "reload",
+    "reload-or-restart",
+    "try-reload-or-restart",
+    "force-reload",
+];
+
 fn command(options: &Options) -> Result<u8, ClientError> {
     let verb = options.verb.as_str();
     let patterns = &options.operands;
@@ -165,31 +178,10 @@ fn command(options: &Options) -> Result<u8, ClientError> {
     let words = units::expand(patterns)?;
     let nothing_fits = words.is_empty() && !patterns.is_empty();
     match verb {
-        "status" if nothing_fits => Ok(0),
-        "start"
-        | "stop"
-        | "restart"
-        | "try-restart"
-        | "condrestart"
-        | "reload"
-        | "reload-or-restart"
-        | "try-reload-or-restart"
-        | "force-reload"
-        | "kill"
-        | "reset-failed"
-            if nothing_fits =>
-        {
-            Ok(0)
-        }
-        "start"
-        | "stop"
-        | "restart"
-        | "try-restart"
-        | "condrestart"
-        | "reload"
-        | "reload-or-restart"
-        | "try-reload-or-restart"
-        | "force-reload" => jobs(verb, &words, &options.job_mode, options),
+        // A pattern that fits nothing loaded has nothing to be done to it.
+        "status" | "kill" | "reset-failed" if nothing_fits => Ok(0),
+        verb if JOB_VERBS.contains(&verb) && nothing_fits => Ok(0),
+        verb if JOB_VERBS.contains(&verb) => jobs(verb, &words, &options.job_mode, options),
         "isolate" => jobs("start", &words, "isolate", options),
         "status" => units::status(&words, options),
         "show" => units::show(&words, options),
