@@ -164,3 +164,30 @@ fn another_program_takes_over_and_nothing_stops() {
     wait_for("the restart", || read(&pids).lines().count() == 2);
     machine.power_off();
 }
+
+#[test]
+fn clients_that_say_nothing_keep_nobody_out() {
+    let machine = Machine::start(&[
+        ("default.target", "[Unit]"),
+        (
+            "slow.service",
+            "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'echo up > DIR/up; until test -e DIR/go; do sleep 0.02; done'",
+        ),
+        ("a.service", "[Service]\nExecStart=/bin/sleep 100"),
+    ]);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| machine.job("start", "slow.service"));
+        wait_for("the job that is waited for", || machine.path("up").exists());
+        let connect = |_| {
+            let mut client = UnixStream::connect(machine.path("run/control")).unwrap();
+            client.write_all(b"{\"method\":").unwrap();
+            client
+        };
+        let silent: Vec<UnixStream> = (0..300).map(connect).collect();
+        assert_eq!(machine.job("start", "a.service"), "done");
+        fs::write(machine.path("go"), "").unwrap();
+        assert_eq!(waits.join().unwrap(), "done", "whoever waits for a job is not hung up on");
+        drop(silent);
+    });
+    machine.power_off();
+}

@@ -17,8 +17,8 @@ use crate::supervisor::{
 };
 use crate::unix_socket;
 
-/// Clients at one time; more wait in the kernel's queue.
-const MOST_CLIENTS: usize = 64;
+/// Clients at one time; one more takes the place of one that can be spared.
+const MOST_CLIENTS: usize = 128;
 /// Unsent bytes after which a client that does not read is dropped.
 const MOST_UNSENT: usize = 4 << 20;
 
@@ -63,6 +63,14 @@ impl Server {
     /// The listening descriptor, to be polled.
     pub fn descriptor(&self) -> &OwnedFd {
         &self.listener
+    }
+
+    /// Whom to hang up on for a new client: whoever holds a connection and says nothing must not keep others out, and a socket with clients
+    /// that nobody takes in would keep the loop busy. First those that may change nothing, then those that wait for nothing, the oldest of
+    /// them.
+    fn spared(&self) -> Option<u64> {
+        let worth = |client: &Connection| (client.uid == 0, client.waits_for.is_some());
+        self.clients.iter().min_by_key(|(key, client)| (worth(client), **key)).map(|(key, _)| *key)
     }
 
     /// Tells the clients that wait for a job.
@@ -127,9 +135,14 @@ impl From<RequestError> for Refusal {
 
 impl Shell {
     pub(super) fn accept_clients(&mut self) {
-        while self.server.clients.len() < MOST_CLIENTS {
+        loop {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let Ok(socket) = accept_with(&self.server.listener, flags) else { return };
+            while self.server.clients.len() >= MOST_CLIENTS {
+                let Some(key) = self.server.spared() else { break };
+                self.forget(key);
+                self.server.clients.remove(&key);
+            }
             let Ok(credentials) = sockopt::socket_peercred(&socket) else { continue };
             let uid = credentials.uid.as_raw();
             if let Ok(key) = self.watch(socket.as_fd(), Source::Client) {
