@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::shell::{Shell, Source};
+use super::shell::Shell;
+use super::watches::Source;
 use crate::supervisor::UnitId;
 
 impl Shell {
@@ -20,9 +21,9 @@ impl Shell {
                 .for_each(|id| cgroups.release(id));
         }
         let talking: BTreeSet<UnitId> = self
-            .sources
-            .values()
-            .filter_map(|source| match source {
+            .watches
+            .iter()
+            .filter_map(|(_, source)| match source {
                 Source::Output { unit, .. } => Some(*unit),
                 _ => None,
             })

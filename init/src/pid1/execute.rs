@@ -13,8 +13,9 @@ use super::conditions;
 use super::journal;
 use super::logs::LineBuffer;
 use super::process::{self, Circumstances, RunIdentity};
-use super::shell::{Entry, Shell, Source, Stage};
+use super::shell::{Entry, Shell, Stage};
 use super::translate;
+use super::watches::Source;
 use crate::boot::marks;
 use crate::supervisor::{
     CommandRef, ConditionOutcome, Edge, Effect, Event, ExitStatus, JobId, JobKind, JobResult, KillTarget,
@@ -110,9 +111,9 @@ impl Shell {
         let child = spawn::spawn(folder, |report| process::become_program(command, how, report));
         let child = child.map_err(resources("cannot fork"))?;
         drop((log, lease));
-        let report = self.watch_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
+        let report = self.watches.add_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
         let source = |pipe| Source::Output { unit, pid: child.pid, pipe, lines: LineBuffer::default() };
-        if let Some(Err(error)) = output.map(|output| self.watch_owned(output, source)) {
+        if let Some(Err(error)) = output.map(|output| self.watches.add_owned(output, source)) {
             self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
         }
         self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None, failure: None });
@@ -238,7 +239,7 @@ impl Shell {
             self.events.push_back(Event::Exited { process, status: ExitStatus::Unknown });
             return;
         };
-        let adopted = self.watch_owned(opened, |pidfd| Source::Adopted(process, pidfd)).ok();
+        let adopted = self.watches.add_owned(opened, |pidfd| Source::Adopted(process, pidfd)).ok();
         self.processes.insert(process, Entry { unit, pid, report: None, adopted, failure: None });
         self.pids.insert(pid, process);
     }

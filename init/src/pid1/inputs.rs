@@ -5,7 +5,8 @@ use super::cgroup;
 use super::journal::JournalPorts;
 use super::logs::Record;
 use super::process::code::RESOURCES;
-use super::shell::{Shell, Source, now};
+use super::shell::{Shell, now};
+use super::watches::Source;
 use crate::supervisor::{Event, ExitStatus, Level, ProcessId, UnitId};
 use crate::sys::signals::{self, Ending};
 use crate::sys::spawn::Failure;
@@ -15,7 +16,7 @@ const OUTPUT_TURN: usize = 16 << 10;
 
 impl Shell {
     pub(super) fn dispatch(&mut self, key: u64) {
-        match self.sources.get(&key) {
+        match self.watches.get(key) {
             None => {}
             Some(Source::Signals) => self.read_signals(),
             Some(Source::Notify) => self.read_notifications(),
@@ -63,7 +64,7 @@ impl Shell {
         let mut count = [0; 8];
         // ECANCELED is the news; what else there may be means nothing.
         let _news = rustix::io::read(clock, &mut count);
-        if let Err(error) = super::shell::arm_clock_watch(clock) {
+        if let Err(error) = super::timer_units::arm_clock_watch(clock) {
             self.say(Level::Warning, &format!("changes of the clock are not noticed any more: {error}"));
         }
         self.clock_was_set();
@@ -109,7 +110,9 @@ impl Shell {
         }
         let Some(entry) = self.processes.remove(&process) else { return };
         self.pids.remove(&entry.pid);
-        entry.adopted.and_then(|key| self.forget(key));
+        if let Some(key) = entry.adopted {
+            self.watches.remove(key);
+        }
         // The reason comes before the end that it is the reason of.
         if matches!(status, ExitStatus::Signal { signal: libc::SIGKILL, .. })
             && self.cgroups.as_mut().is_some_and(|cgroups| cgroups.was_out_of_memory(entry.unit))
@@ -156,7 +159,7 @@ impl Shell {
     }
 
     pub(super) fn read_report(&mut self, key: u64) {
-        let Some(Source::Report(process, pipe)) = self.sources.get(&key) else { return };
+        let Some(Source::Report(process, pipe)) = self.watches.get(key) else { return };
         let process = *process;
         let mut bytes = [0; Failure::LONGEST];
         let count = match rustix::io::read(pipe, &mut bytes) {
@@ -165,7 +168,7 @@ impl Shell {
             Ok(count) => count,
         };
         let failure = bytes.get(..count).and_then(Failure::parse);
-        self.forget(key);
+        self.watches.remove(key);
         if let Some(entry) = self.processes.get_mut(&process) {
             entry.report = None;
         }
@@ -181,7 +184,7 @@ impl Shell {
     }
 
     pub(super) fn read_output(&mut self, key: u64) {
-        let Some(Source::Output { unit, pid, pipe, lines }) = self.sources.get_mut(&key) else { return };
+        let Some(Source::Output { unit, pid, pipe, lines }) = self.watches.get_mut(key) else { return };
         let source = self.sup.name(*unit);
         let mut open = true;
         let mut turn = 0;
@@ -207,7 +210,7 @@ impl Shell {
         }
         if !open {
             lines.flush(|text| log.write(now(), Record { source, pid, level: Level::Info, text }));
-            self.forget(key);
+            self.watches.remove(key);
         }
     }
 
@@ -215,7 +218,7 @@ impl Shell {
     pub(super) fn drain_output(&mut self, unit: UnitId, pid: u32) {
         let is_its = |source: &Source| matches!(source, Source::Output { unit: owner, pid: writer, .. } if *owner == unit && *writer == pid);
         let keys: Vec<u64> =
-            self.sources.iter().filter(|(_, source)| is_its(source)).map(|(key, _)| *key).collect();
+            self.watches.iter().filter(|(_, source)| is_its(source)).map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.read_output(key));
     }
 }

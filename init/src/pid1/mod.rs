@@ -34,6 +34,7 @@ mod translate;
 mod trigger_effects;
 mod variables;
 mod views;
+mod watches;
 pub mod zones;
 
 use std::fs;

@@ -12,7 +12,8 @@ use image_config::unit::{PathCondition, PathUnit, PathWatch, UnitKind};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::paths;
-use super::shell::{Shell, Source};
+use super::shell::Shell;
+use super::watches::Source;
 use crate::supervisor::{Event, Level, UnitId};
 
 /// What a path unit watches with.
@@ -82,7 +83,7 @@ impl Shell {
     /// Ends watching.
     pub(super) fn unwatch_paths(&mut self, unit: UnitId) {
         if let Some(watcher) = self.watchers.remove(&unit) {
-            self.forget(watcher.key);
+            self.watches.remove(watcher.key);
         }
     }
 
@@ -90,7 +91,7 @@ impl Shell {
     fn renew_watches(&mut self, unit: UnitId, file: &PathUnit, were_there: Vec<bool>) {
         self.unwatch_paths(unit);
         let watched = open_watches(&file.watches).and_then(|(events, changes)| {
-            let key = self.watch(events.as_fd(), Source::Paths(unit))?;
+            let key = self.watches.add(events.as_fd(), Source::Paths(unit))?;
             Ok(Watcher { events, key, changes, were_there })
         });
         match watched {
@@ -105,7 +106,7 @@ impl Shell {
     pub(super) fn paths_ready(&mut self, unit: UnitId) {
         let Some(file) = self.path_file(unit) else { return };
         let Some(watcher) = self.watchers.remove(&unit) else { return };
-        self.forget(watcher.key);
+        self.watches.remove(watcher.key);
         let before = watcher.were_there.clone();
         let there: Vec<bool> = file.watches.iter().map(is_there).collect();
         self.renew_watches(unit, &file, there.clone());

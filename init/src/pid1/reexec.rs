@@ -19,7 +19,8 @@ use super::health::Deadlines;
 use super::journal::{JournalPorts, Lease};
 use super::logs::LineBuffer;
 use super::process::RunIdentity;
-use super::shell::{Entry, Shell, Source, Stage};
+use super::shell::{Entry, Shell, Stage};
+use super::watches::Source;
 use crate::early::watchdog::FD_VARIABLE;
 use crate::supervisor::{Event, Level, Monotonic, ProcessId, Snapshot, SubState, UnitId, UnitKind};
 use crate::sys::spawn::inherited;
@@ -140,7 +141,7 @@ impl Shell {
     fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> io::Result<Handover> {
         let name = |unit: UnitId| self.sup.name(unit).to_owned();
         let mut outputs = Vec::new();
-        for source in self.sources.values() {
+        for (_, source) in self.watches.iter() {
             if let Source::Output { unit, pid, pipe, .. } = source {
                 outputs.push(SavedOutput { unit: name(*unit), pid: *pid, pipe: kept.keep(pipe.as_fd())? });
             }
@@ -205,7 +206,7 @@ impl Shell {
         for SavedOutput { unit, pid, pipe } in handover.outputs {
             let (Some(unit), Some(pipe)) = (self.sup.lookup(&unit), inherited(pipe)) else { continue };
             let source = |pipe| Source::Output { unit, pid, pipe, lines: LineBuffer::default() };
-            if let Err(error) = self.watch_owned(pipe, source) {
+            if let Err(error) = self.watches.add_owned(pipe, source) {
                 self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
             }
         }

@@ -8,8 +8,9 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, SocketType, accept_with, listen, send, sockopt};
 
-use super::shell::{Shell, Source, Stage, now};
+use super::shell::{Shell, Stage, now};
 use super::views;
+use super::watches::Source;
 use crate::control::{Answer, Call, Frames, JobRequest, Method, Refusal, RefusalKind, Reply};
 use crate::supervisor::{
     JobId, JobKind, JobResult, KillTarget, Level, LoadState, Mode, PowerAction, RequestError, SubState,
@@ -140,12 +141,12 @@ impl Shell {
             let Ok(socket) = accept_with(&self.server.listener, flags) else { return };
             while self.server.clients.len() >= MOST_CLIENTS {
                 let Some(key) = self.server.spared() else { break };
-                self.forget(key);
+                self.watches.remove(key);
                 self.server.clients.remove(&key);
             }
             let Ok(credentials) = sockopt::socket_peercred(&socket) else { continue };
             let uid = credentials.uid.as_raw();
-            if let Ok(key) = self.watch(socket.as_fd(), Source::Client) {
+            if let Ok(key) = self.watches.add(socket.as_fd(), Source::Client) {
                 let connection = Connection {
                     socket,
                     uid,
@@ -160,7 +161,7 @@ impl Shell {
 
     pub(super) fn serve_client(&mut self, key: u64) {
         if !self.try_serve(key) {
-            self.forget(key);
+            self.watches.remove(key);
             self.server.clients.remove(&key);
             return;
         }
@@ -176,12 +177,12 @@ impl Shell {
             }
         }
         for key in lost {
-            self.forget(key);
+            self.watches.remove(key);
             self.server.clients.remove(&key);
         }
         for (key, client) in &self.server.clients {
             // Modifying a descriptor that is watched does not fail.
-            let _cannot_fail = self.watch_output(&client.socket, *key, !client.unsent.is_empty());
+            let _cannot_fail = self.watches.want_output(&client.socket, *key, !client.unsent.is_empty());
         }
     }
 

@@ -6,11 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use image_config::unit::{Service, Unit};
-use rustix::event::{Timespec, epoll};
-use rustix::time::{
-    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, clock_gettime, timerfd_create,
-    timerfd_settime,
-};
+use rustix::event::Timespec;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroups;
@@ -20,12 +17,13 @@ use super::found::Found;
 use super::health::{Due, Health};
 use super::journal::JournalPorts;
 use super::load::Loader;
-use super::logs::{LineBuffer, LogSink, Record};
+use super::logs::{LogSink, Record};
 use super::notify::NotifySocket;
 use super::path_units::Watchers;
 use super::reexec::Handover;
 use super::server::Server;
 use super::socket_units::Sockets;
+use super::watches::{Source, Watches};
 use super::zones::ZoneFiles;
 use crate::early::VOLATILE_FLAG;
 use crate::supervisor::{
@@ -34,41 +32,6 @@ use crate::supervisor::{
 };
 use crate::sys::signals::{self, Signals};
 use crate::systemctl::HEALTH_MEMBERS;
-
-/// Something that epoll watches.
-#[derive(Debug)]
-pub(super) enum Source {
-    Signals,
-    Notify,
-    Cgroups,
-    Listener,
-    Client,
-    /// Says whether a new process could become its program.
-    Report(ProcessId, OwnedFd),
-    /// Output of a unit's process.
-    Output {
-        unit: UnitId,
-        pid: u32,
-        pipe: OwnedFd,
-        lines: LineBuffer,
-    },
-    /// A process that was adopted and may not be our child. Its pidfd is only polled.
-    Adopted(ProcessId, #[expect(dead_code, reason = "open for as long as it is polled")] OwnedFd),
-    /// The kernel's ACPI events.
-    PowerButton,
-    /// A descriptor of a socket unit, by its place.
-    Socket(UnitId, usize),
-    /// What a path unit watches with.
-    Paths(UnitId),
-    /// The table of mounts or swaps.
-    Tables,
-    /// The kernel's device events.
-    Devices,
-    /// Becomes ready when somebody sets the clock.
-    Clock,
-    /// Streams that the journal hands over.
-    Journal,
-}
 
 /// A process of a unit.
 #[derive(Debug)]
@@ -162,9 +125,7 @@ pub struct Shell {
     /// Somebody has asked for `daemon-reexec`.
     pub(super) wants_reexec: bool,
     pub(super) events: VecDeque<Event>,
-    pub(super) epoll: OwnedFd,
-    pub(super) sources: BTreeMap<u64, Source>,
-    pub(super) last_key: u64,
+    pub(super) watches: Watches,
     pub(super) signals: Signals,
     pub(super) notify: NotifySocket,
     pub(super) button: Option<super::button::PowerButton>,
@@ -179,23 +140,6 @@ const PID_FILE_PAUSE: Monotonic = Monotonic(20_000);
 const DEVICE_PAUSE: Monotonic = Monotonic::seconds(1);
 /// Time without news that makes the shell look at its clocks anyway.
 const LONGEST_SLEEP: Monotonic = Monotonic::seconds(3600);
-
-/// A descriptor that becomes ready when somebody sets the clock: a timer that never elapses, of the kind that is cancelled
-/// then (timerfd_create(2), `TFD_TIMER_CANCEL_ON_SET`).
-fn clock_watch() -> io::Result<OwnedFd> {
-    let clock = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-    arm_clock_watch(&clock)?;
-    Ok(clock)
-}
-
-/// Must be done anew each time the clock was set.
-pub(super) fn arm_clock_watch(clock: &OwnedFd) -> io::Result<()> {
-    let never = Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 };
-    let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-    timerfd_settime(clock, flags, &Itimerspec { it_interval: interval, it_value: never })?;
-    Ok(())
-}
 
 /// Now.
 pub fn now() -> Monotonic {
@@ -224,7 +168,7 @@ impl Shell {
         let power: Vec<i32> = (3..=5).map(|offset| realtime + offset).collect();
         let all: Vec<i32> = SIGNALS.into_iter().chain(power).collect();
         let signals = Signals::open(&all)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let watches = Watches::new()?;
         let (notify, server) = match setup.handover.as_ref().and_then(Handover::own_sockets) {
             Some((notify, control)) => (NotifySocket::take_over(notify), Server::take_over(control)),
             None => (NotifySocket::open(&setup.notify_path)?, Server::open(&setup.control_path)?),
@@ -239,7 +183,7 @@ impl Shell {
             triggering_paths: BTreeMap::new(),
             zones: ZoneFiles { root: setup.root.clone() },
             found: None,
-            clock: clock_watch().ok(),
+            clock: super::timer_units::clock_watch().ok(),
             started: now(),
             loader: setup.loader,
             facts: setup.facts,
@@ -263,9 +207,7 @@ impl Shell {
             orders: Vec::new(),
             wants_reexec: false,
             events: VecDeque::new(),
-            epoll,
-            sources: BTreeMap::new(),
-            last_key: 0,
+            watches,
             signals,
             button: None,
         };
@@ -302,52 +244,12 @@ impl Shell {
         fixed.extend(self.found.as_ref().and_then(Found::devices).map(|devices| (Source::Devices, devices)));
         fixed.extend(self.journal.as_ref().map(|journal| (Source::Journal, journal.descriptor().as_fd())));
         for (source, descriptor) in fixed {
-            self.last_key = self.last_key.wrapping_add(1);
-            let data = epoll::EventData::new_u64(self.last_key);
-            epoll::add(&self.epoll, descriptor, data, epoll::EventFlags::IN)?;
-            self.sources.insert(self.last_key, source);
+            self.watches.add(descriptor, source)?;
         }
         for table in self.found.iter().flat_map(Found::tables) {
-            self.last_key = self.last_key.wrapping_add(1);
-            let data = epoll::EventData::new_u64(self.last_key);
-            epoll::add(&self.epoll, table, data, epoll::EventFlags::PRI)?;
-            self.sources.insert(self.last_key, Source::Tables);
+            self.watches.add_table(table, Source::Tables)?;
         }
         Ok(())
-    }
-
-    /// Watches a descriptor for input; answers with the key that takes it out again.
-    pub(super) fn watch(&mut self, descriptor: impl AsFd, source: Source) -> io::Result<u64> {
-        self.last_key = self.last_key.wrapping_add(1);
-        let key = self.last_key;
-        epoll::add(&self.epoll, descriptor, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
-        self.sources.insert(key, source);
-        Ok(key)
-    }
-
-    /// Watches a descriptor that the source is to own.
-    pub(super) fn watch_owned(
-        &mut self,
-        descriptor: OwnedFd,
-        source: impl FnOnce(OwnedFd) -> Source,
-    ) -> io::Result<u64> {
-        self.last_key = self.last_key.wrapping_add(1);
-        let key = self.last_key;
-        epoll::add(&self.epoll, &descriptor, epoll::EventData::new_u64(key), epoll::EventFlags::IN)?;
-        self.sources.insert(key, source(descriptor));
-        Ok(key)
-    }
-
-    /// Also asks whether a client can take more.
-    pub(super) fn watch_output(&self, descriptor: impl AsFd, key: u64, wanted: bool) -> io::Result<()> {
-        let mut flags = epoll::EventFlags::IN;
-        flags.set(epoll::EventFlags::OUT, wanted);
-        Ok(epoll::modify(&self.epoll, descriptor, epoll::EventData::new_u64(key), flags)?)
-    }
-
-    /// Stops watching; the descriptor, if the source owns it, is closed, which takes it out of epoll.
-    pub(super) fn forget(&mut self, key: u64) -> Option<Source> {
-        self.sources.remove(&key)
     }
 
     /// A line of PID 1's own.
@@ -487,16 +389,11 @@ impl Shell {
             if let Some(action) = self.power {
                 return action;
             }
-            let mut ready = Vec::with_capacity(32);
-            let timeout = self.sleep();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&timeout)) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => {
-                    self.say(Level::Error, &format!("epoll: {error}"));
-                    std::thread::sleep(std::time::Duration::from_millis(100));
-                }
-            }
-            let keys: Vec<u64> = ready.iter().map(|event| event.data.u64()).collect();
+            let keys = self.watches.wait(&self.sleep()).unwrap_or_else(|error| {
+                self.say(Level::Error, &format!("epoll: {error}"));
+                std::thread::sleep(std::time::Duration::from_millis(100));
+                Vec::new()
+            });
             for key in keys {
                 self.dispatch(key);
             }

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use image_config::unit::{Listen, Socket, UnitKind, UnitName};
-use rustix::event::epoll;
 use rustix::net::{SocketAddrAny, SocketFlags, accept_with, getpeername, getsockname, sockopt};
 
 use super::accounts;
 use super::listen::{self, Owner};
-use super::shell::{Shell, Source};
+use super::shell::Shell;
+use super::watches::Source;
 use crate::supervisor::{Edge, Event, Level, UnitId};
 
 /// Connections that are accepted of one socket before somebody else gets a turn.
@@ -140,9 +140,7 @@ impl Shell {
         let flushes = self.socket_file(unit).is_some_and(|(_, file)| file.flush_pending && !file.accepts());
         for (index, open) in list.iter_mut().enumerate() {
             if let Some(key) = open.key.take() {
-                // A descriptor that is watched can be taken out.
-                let _cannot_fail = epoll::delete(&self.epoll, &open.descriptor);
-                self.forget(key);
+                self.watches.release(&open.descriptor, key);
             }
             if !watch {
                 continue;
@@ -152,7 +150,7 @@ impl Shell {
             if flushes {
                 listen::flush(&open.descriptor);
             }
-            match self.watch(open.descriptor.as_fd(), Source::Socket(unit, index)) {
+            match self.watches.add(open.descriptor.as_fd(), Source::Socket(unit, index)) {
                 Ok(key) => open.key = Some(key),
                 Err(error) => {
                     self.log_unit(Some(unit), Level::Error, &format!("cannot watch its socket: {error}"));

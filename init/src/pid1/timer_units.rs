@@ -2,11 +2,16 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use image_config::unit::time::{TimeZones, Timestamp};
 use image_config::unit::{Timer, TimerBase, TimerTrigger, UnitKind};
+use rustix::event::Timespec;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use super::shell::{Shell, now};
 use super::translate::micros;
@@ -47,6 +52,29 @@ impl Moment {
 fn timestamp(time: SystemTime) -> Timestamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// A descriptor that becomes ready when somebody sets the clock: a timer that never elapses, of the kind that is cancelled
+/// then (timerfd_create(2), `TFD_TIMER_CANCEL_ON_SET`).
+///
+/// # Errors
+/// The kernel's.
+pub fn clock_watch() -> io::Result<OwnedFd> {
+    let clock = timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+    arm_clock_watch(&clock)?;
+    Ok(clock)
+}
+
+/// Must be done anew each time the clock was set.
+///
+/// # Errors
+/// The kernel's.
+pub fn arm_clock_watch(clock: &OwnedFd) -> io::Result<()> {
+    let never = Timespec { tv_sec: i64::from(i32::MAX), tv_nsec: 0 };
+    let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let flags = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
+    timerfd_settime(clock, flags, &Itimerspec { it_interval: interval, it_value: never })?;
+    Ok(())
 }
 
 /// What a timer's next time is worked out from.

@@ -1,12 +1,11 @@
 //! What `systemctl` gets to see.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use image_config::unit::time::{TimeZone, Timestamp};
 use image_config::unit::{TimerTrigger, UnitKind as FileKind};
 
 use super::properties;
-use super::shell::{Shell, Stage, now};
+use super::shell::{Shell, Stage};
+use super::timer_units::Moment;
 use crate::control::{JobView, SocketView, TimerView, UnitView};
 use crate::supervisor::{ActiveState, Edge, ExitStatus, LoadState, Monotonic, UnitId, UnitKind};
 
@@ -96,10 +95,7 @@ pub fn state(shell: &Shell) -> &'static str {
 
 /// Microseconds since the epoch of a point of the monotonic clock.
 fn wall(point: Monotonic) -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let realtime = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
-    let distance = i128::from(point.0).saturating_sub(i128::from(now().0));
-    i64::try_from(i128::from(realtime).saturating_add(distance)).unwrap_or(i64::MAX)
+    Moment::now().wall(point).0
 }
 
 fn triggered(shell: &Shell, id: UnitId) -> String {
