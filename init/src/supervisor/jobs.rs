@@ -97,6 +97,7 @@ impl Supervisor {
                     job.running = false;
                     unit.checking = false;
                 }
+                job.starts = merged == JobKind::Reload && (job.starts || other == JobKind::Start);
                 job.kind = merged;
                 job.irreversible |= irreversible;
                 if goes_down(merged) {
@@ -117,6 +118,7 @@ impl Supervisor {
                 running: false,
                 irreversible,
                 unordered: false,
+                starts: false,
                 since: now,
                 deadline: None,
             });
@@ -218,6 +220,10 @@ impl Supervisor {
             }
             // Tried again when it is up, or when the reload that is under way is done.
             JobKind::Reload if matches!(state, ActiveState::Activating | ActiveState::Reloading) => {}
+            _ if job.starts && unit.run.result == ServiceResult::ExecCondition => {
+                self.finish_job(id, JobResult::Unmet, out);
+            }
+            _ if job.starts => self.finish_job(id, JobResult::Failed, out),
             _ => self.finish_job(id, JobResult::Invalid, out),
         }
     }
@@ -356,7 +362,8 @@ impl Supervisor {
                 unit.activated_by = None; // it came to nothing
             }
             let Some(unit) = self.unit(id) else { continue };
-            let starts = matches!(job.kind, JobKind::Start | JobKind::VerifyActive);
+            // A reload that failed leaves the unit up, which is what a start is for.
+            let starts = job.starts() && !(job.starts && unit.active().is_up());
             let edges: &[Edge] = match result {
                 // It went well, or had nothing to do: enough for all but those who want it to be up.
                 JobResult::Done | JobResult::Unmet if starts && !unit.active().is_up() => {
@@ -369,10 +376,11 @@ impl Supervisor {
             };
             for edge in edges {
                 for other in unit.related(*edge) {
-                    let waits = self
-                        .unit(other)
-                        .and_then(|other| other.job.as_ref())
-                        .is_some_and(|job| matches!(job.kind, JobKind::Start | JobKind::VerifyActive));
+                    // The restart of a unit that is down is a start.
+                    let waits = self.unit(other).is_some_and(|other| {
+                        let restarts = |job: &Job| job.kind == JobKind::Restart && other.active().is_down();
+                        other.job.as_ref().is_some_and(|job| job.starts() || restarts(job))
+                    });
                     if waits {
                         work.push((other, JobResult::Dependency));
                     }

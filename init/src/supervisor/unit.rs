@@ -113,10 +113,20 @@ pub struct Job {
     pub irreversible: bool,
     /// It does not wait for its turn.
     pub unordered: bool,
+    /// A reload that was a start before the start was done: it must come to as much as a start, for whoever waits for that.
+    #[serde(default)]
+    pub(super) starts: bool,
     /// When it was asked for.
     pub since: Monotonic,
     /// When it has taken too long.
     pub(super) deadline: Option<Monotonic>,
+}
+
+impl Job {
+    /// Whether the unit is to be up when it is done.
+    pub(super) fn starts(&self) -> bool {
+        self.starts || matches!(self.kind, JobKind::Start | JobKind::VerifyActive)
+    }
 }
 
 /// Counts how often something happens within a span.

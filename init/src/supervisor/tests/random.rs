@@ -1,7 +1,6 @@
 //! Random graphs, random histories.
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::world::{Nature, World, service, socket, target};
 use crate::supervisor::*;
@@ -337,10 +336,7 @@ fn check_limits(world: &World, resets: bool) {
 }
 
 proptest! {
-    // The same histories at every run. Two rare ones are open, about one in ten thousand: a reload that is asked for while the unit starts
-    // (persisted seed 62b954e3b7a61152f43ae0e6d4d6dfc6b88af5a2c92698ec9cf451ffb3bad160), and a restart that is left waiting.
-    // Other seeds find them.
-    #![proptest_config(ProptestConfig { cases: 1500, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
 
     /// The world's own checks (nothing runs twice, order holds, down means no processes) are made at every step.
     #[test]
