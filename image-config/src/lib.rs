@@ -21,4 +21,5 @@ pub mod diagnostic;
 pub mod lock;
 pub mod recipe;
 pub mod unit;
+pub mod user_data;
 pub mod yaml;
