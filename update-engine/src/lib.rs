@@ -3,3 +3,15 @@
 //!
 //! The library is shared by the publisher (`ferrite publish`), by the channel server and by the machine. Which slot boots
 //! next is decided by `slots` alone; this crate never writes a table by itself.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "a test that meets the unexpected should fail on the spot"
+    )
+)]
+
+pub mod channel;

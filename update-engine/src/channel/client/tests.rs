@@ -1,0 +1,1 @@
+//! Attacks on the metadata, each by its name.
