@@ -431,6 +431,11 @@ impl Timestamp {
         Ok(timestamp)
     }
 
+    /// Lists another snapshot.
+    pub(super) fn set_snapshot(&mut self, snapshot: MetaFile) {
+        self.meta.insert(Self::LISTED.to_owned(), snapshot);
+    }
+
     /// The snapshot of this moment.
     ///
     /// # Errors
@@ -476,6 +481,11 @@ impl Snapshot {
         let snapshot: Self = envelope.read(Role::Snapshot)?;
         snapshot.targets()?.sha256(Self::LISTED)?;
         Ok(snapshot)
+    }
+
+    /// Lists other targets.
+    pub(super) fn set_targets(&mut self, targets: MetaFile) {
+        self.meta.insert(Self::LISTED.to_owned(), targets);
     }
 
     /// The targets of this moment.
@@ -565,6 +575,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A change, and the beginning of what is said about it.
+    type Case = (fn(&mut Value), &'static str);
+
     fn date() -> Date {
         Date::parse("2027-01-01T00:00:00Z").unwrap()
     }
@@ -620,7 +633,7 @@ mod tests {
                 "snapshot": {"keyids": [], "threshold": 1}, "timestamp": {"keyids": [], "threshold": 1},
             },
         });
-        let read = |change: &dyn Fn(&mut Value)| {
+        let read = |change: fn(&mut Value)| {
             let mut signed = good.clone();
             change(&mut signed);
             let file = json!({"signed": signed, "signatures": []}).to_string();
@@ -628,22 +641,22 @@ mod tests {
                 .and_then(|envelope| Root::read(&envelope))
                 .map_err(|error| error.to_string())
         };
-        assert!(read(&|_| {}).is_ok());
-        let cases: [(&dyn Fn(&mut Value), &str); 8] = [
-            (&|root| root["_type"] = json!("targets"), "it is targets metadata, not root"),
-            (&|root| root["spec_version"] = json!("2.0"), "it follows version 2.0 of"),
-            (&|root| root["version"] = json!(0), "it has version 0"),
-            (&|root| root["version"] = json!(1.5), "it cannot have been signed"),
-            (&|root| root["expires"] = json!("tomorrow"), "not root metadata"),
+        assert!(read(|_| {}).is_ok());
+        let cases: [Case; 8] = [
+            (|root| root["_type"] = json!("targets"), "it is targets metadata, not root"),
+            (|root| root["spec_version"] = json!("2.0"), "it follows version 2.0 of"),
+            (|root| root["version"] = json!(0), "it has version 0"),
+            (|root| root["version"] = json!(1.5), "it cannot have been signed"),
+            (|root| root["expires"] = json!("tomorrow"), "not root metadata"),
             (
-                &|root| root["roles"]["snapshot"] = json!({"keyids": [], "threshold": 0}),
+                |root| root["roles"]["snapshot"] = json!({"keyids": [], "threshold": 0}),
                 "snapshot has threshold 0",
             ),
             (
-                &|root| drop(root["roles"].as_object_mut().unwrap().remove("targets")),
+                |root| drop(root["roles"].as_object_mut().unwrap().remove("targets")),
                 "it has no keys for targets",
             ),
-            (&|root| root["roles"]["root"]["keyids"] = json!(["a", "a"]), "root lists key a twice"),
+            (|root| root["roles"]["root"]["keyids"] = json!(["a", "a"]), "root lists key a twice"),
         ];
         for (change, want) in cases {
             let error = read(change).unwrap_err();

@@ -6,7 +6,7 @@
 //! (`docs/formats/channel.md`).
 //!
 //! Everything here is without I/O. Where to start reading: [`Client`] is the machine's side, [`Release`] what it
-//! learns, [`offer`] which release a machine takes, [`metadata`] and [`key`] what the publisher writes.
+//! learns, [`offer`] which release a machine takes, [`sign`] what the publisher writes.
 //! Deliberately absent: delegations (a channel folder has one publisher), hashes other than SHA-256, signatures other
 //! than Ed25519.
 
@@ -17,6 +17,7 @@ pub mod metadata;
 pub mod offer;
 pub mod release;
 pub mod report;
+pub mod sign;
 
 pub use self::client::{
     Answer, Client, ClientError, Clock, FileRequest, Limits, Progress, Trusted, Verified,

@@ -67,7 +67,7 @@ pub fn place(machine: &str, release: &Release) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = digest;
     let number = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
     // Scaled down, not the remainder: the leading digits decide.
-    u64::try_from(u128::from(number) * u128::from(PLACES) >> 64).unwrap_or(PLACES - 1)
+    u64::try_from((u128::from(number) * u128::from(PLACES)) >> 64).unwrap_or(PLACES - 1)
 }
 
 #[cfg(test)]
