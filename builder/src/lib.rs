@@ -29,6 +29,7 @@ pub mod licence;
 pub mod modules;
 pub mod packages;
 pub mod parts;
+pub mod payload;
 pub mod rootfs;
 pub mod sbom;
 pub mod selfcheck;

@@ -15,3 +15,6 @@
 )]
 
 pub mod channel;
+pub mod payload;
+#[cfg(test)]
+mod testing;
