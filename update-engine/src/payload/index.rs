@@ -211,7 +211,10 @@ impl Index {
     }
 }
 
-fn split(bytes: &[u8]) -> Result<(&[u8], &[u8; FOOTER_LEN], &[u8]), IndexError> {
+/// Header, footer and the tables behind them.
+type Areas<'a> = (&'a [u8], &'a [u8; FOOTER_LEN], &'a [u8]);
+
+fn split(bytes: &[u8]) -> Result<Areas<'_>, IndexError> {
     let short = || IndexError::Length { found: bytes.len() as u64, needed: TABLES_AT as u64 };
     let (fields, rest) = bytes.split_at_checked(HEADER_LEN).ok_or_else(short)?;
     let (footer, tables) = rest.split_first_chunk::<FOOTER_LEN>().ok_or_else(short)?;

@@ -88,4 +88,4 @@ pub fn root_of(hasher: &BlockHasher, digests: &[Digest]) -> Option<Digest> {
     builder.root()
 }
 
-const _: () = assert!(FANOUT as usize * 32 == BLOCK);
+const _: () = assert!(FANOUT * 32 == BLOCK as u64);
