@@ -15,6 +15,7 @@
 )]
 
 pub mod channel;
+pub mod engine;
 pub mod payload;
 #[cfg(test)]
 mod testing;

@@ -166,11 +166,13 @@ fn frames(
     let parts = &footer.parts;
     let hot: Group = vec![0..layout.usr_blocks() + 1, blocks(parts.command_line)];
     let cold = [vec![blocks(parts.kernel)], vec![blocks(parts.initramfs)]];
-    let named = groups.iter().map(|group| (group, MAX_FRAME_BLOCKS));
-    let all = named.chain([(&hot, FRAME_BLOCKS)]).chain(cold.iter().map(|group| (group, MAX_FRAME_BLOCKS)));
+    // Whether a group may share a frame with the one before it.
+    let named = groups.iter().map(|group| (group, MAX_FRAME_BLOCKS, true));
+    let cold = cold.iter().map(|group| (group, MAX_FRAME_BLOCKS, false));
+    let all = named.chain([(&hot, FRAME_BLOCKS, false)]).chain(cold);
     let mut taken = vec![false; usize_of(layout.blocks())];
     let (mut frames, mut open) = (Vec::new(), Builder::default());
-    for (group, limit) in all {
+    for (group, limit, shares) in all {
         let mut own = Vec::new();
         for block in group.iter().cloned().flatten() {
             let Some(place) = taken.get_mut(usize_of(block)) else { continue };
@@ -181,7 +183,7 @@ fn frames(
             own.push(block);
         }
         let blocks = u32::try_from(own.len()).unwrap_or(u32::MAX);
-        if open.blocks > 0 && open.blocks.saturating_add(blocks) > FRAME_BLOCKS {
+        if open.blocks > 0 && (!shares || open.blocks.saturating_add(blocks) > FRAME_BLOCKS) {
             frames.push(std::mem::take(&mut open).extents);
         }
         for block in own {
