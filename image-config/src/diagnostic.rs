@@ -38,8 +38,10 @@ pub struct Diagnostic {
     pub file: String,
     /// Where; `None` when the finding is about the text as a whole.
     pub position: Option<Position>,
-    /// The line that `position` points into, without its line break.
+    /// The line that `position` points into, without its line break; of a very long one the part around it.
     pub source_line: Option<String>,
+    /// Characters of the line before that part.
+    pub source_start: usize,
     /// What is wrong, one line.
     pub message: String,
     /// What to do about it.
@@ -50,11 +52,14 @@ impl Diagnostic {
     /// An error; the source line is cut out of `text`.
     #[must_use]
     pub fn error(file: &str, text: &str, position: Option<Position>, message: impl Into<String>) -> Self {
+        let line = position.and_then(|at| Some((line_of(text, at.line)?, at.column)));
+        let (source_start, source_line) = line.map(|(line, column)| around(line, column)).unzip();
         Self {
             severity: Severity::Error,
             file: file.to_owned(),
             position,
-            source_line: position.and_then(|at| line_of(text, at.line)),
+            source_line,
+            source_start: source_start.unwrap_or_default(),
             message: message.into(),
             hint: None,
         }
@@ -88,7 +93,7 @@ impl fmt::Display for Diagnostic {
         if let (Some(at), Some(line)) = (self.position, &self.source_line) {
             let number = at.line.to_string();
             let margin = " ".repeat(number.len());
-            let (pad, width) = underline(line, at.column);
+            let (pad, width) = underline(line, at.column.saturating_sub(self.source_start));
             write!(f, "\n{margin} |\n{number} | {}\n{margin} | {pad}{}", printable(line), "^".repeat(width))?;
         }
         if let Some(hint) = &self.hint {
@@ -157,8 +162,22 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
 }
 
 /// Line `number` (from 1) of `text`.
-fn line_of(text: &str, number: usize) -> Option<String> {
-    text.lines().nth(number.checked_sub(1)?).map(str::to_owned)
+fn line_of(text: &str, number: usize) -> Option<&str> {
+    text.lines().nth(number.checked_sub(1)?)
+}
+
+/// Longest line that is shown whole, in bytes: nobody reads a megabyte of JSON without line breaks.
+const LONGEST_LINE: usize = 400;
+/// Characters that are shown of a longer one, before and after the place.
+const AROUND: usize = 100;
+
+/// The part of a line around a column, and how many characters stand before it.
+fn around(line: &str, column: usize) -> (usize, String) {
+    if line.len() <= LONGEST_LINE {
+        return (0, line.to_owned());
+    }
+    let start = column.saturating_sub(AROUND);
+    (start, line.chars().skip(start).take(2 * AROUND).collect())
 }
 
 /// Control characters must not reach the terminal of whoever reads the message.
@@ -216,6 +235,17 @@ mod tests {
         assert!(past_the_end.to_string().ends_with('^'));
         let quote_at_the_end = Diagnostic::error("f", "x: '", Some(Position { line: 1, column: 4 }), "open");
         assert!(quote_at_the_end.to_string().ends_with("    ^"));
+    }
+
+    #[test]
+    fn of_a_very_long_line_the_part_around_the_place_is_shown() {
+        let text = format!("{}[bad]{}", "é".repeat(10_000), "x".repeat(10_000));
+        let one = Diagnostic::error("f", &text, Some(Position { line: 1, column: 10_002 }), "it");
+        let shown = one.to_string();
+        assert!(shown.len() < 1000, "{shown}");
+        let lines: Vec<&str> = shown.lines().collect();
+        let marker = lines[3].chars().position(|c| c == '^').unwrap();
+        assert_eq!(lines[2].chars().skip(marker).take(3).collect::<String>(), "bad", "{shown}");
     }
 
     #[test]

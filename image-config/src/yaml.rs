@@ -3,11 +3,14 @@
 //! Types that are read here should refuse unknown fields and stay away from untagged and internally tagged enums and
 //! from flattening: with those, `serde_yaml` cannot say where a mistake is.
 
+mod tree;
+
 use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Position, did_you_mean};
+use crate::tree::{Budget, Node};
 
 /// A step from a node of a document to one of its children.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +64,48 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Diagnosti
     serde_yaml::from_str(text).map_err(|error| explain(file, text, &error).into())
 }
 
+/// Most signs of a text that can stand for a node each. A parser's events take a hundred bytes of memory, so that a few megabytes of commas
+/// would fill a small machine's; nobody writes as many.
+const MOST_SIGNS: usize = 500_000;
+/// Most steps of libyaml in looking for the key that a `:` belongs to: at each sign it looks at every bracket that is open. It takes about a
+/// second for as many; how deep a text really is only libyaml knows.
+const MOST_LOOKS: usize = 1_000_000_000;
+
+/// Reads one document as a tree, in which everything knows its place. An empty text is nothing, not a mistake.
+///
+/// # Errors
+/// The first mistake of syntax, or too much of something ([`crate::tree`] has the bounds).
+pub fn tree(file: &str, text: &str) -> Result<Node, Diagnostics> {
+    if let Some(message) = too_much(text) {
+        let hint = "put large files somewhere else and fetch them, or write them in base64".to_owned();
+        return Err(Diagnostic::error(file, text, None, message).with_hint(hint).into());
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let mut out = None;
+    let take = tree::Take { out: &mut out, budget: &mut Budget::new(), lines: &lines };
+    let result = take.deserialize(serde_yaml::Deserializer::from_str(text));
+    match (result, out) {
+        (Ok(()), Some(node)) => Ok(node),
+        (Err(error), Some(mut node)) if node.scalar().is_some() => {
+            tree::complete(&mut node, &error.to_string(), &lines);
+            Ok(node)
+        }
+        (Err(error), _) => Err(explain(file, text, &error).into()),
+        (Ok(()), None) => Err(Diagnostic::error(file, text, None, "this is not YAML").into()),
+    }
+}
+
+/// What there is too much of for libyaml, which bounds neither its time nor its memory.
+fn too_much(text: &str) -> Option<String> {
+    let count = |is_sign: fn(u8) -> bool| text.bytes().filter(|byte| is_sign(*byte)).count();
+    let signs = count(|byte| matches!(byte, b',' | b':' | b'[' | b'{' | b'-' | b'?' | b'\n'));
+    let brackets = count(|byte| matches!(byte, b'[' | b'{'));
+    if signs > MOST_SIGNS {
+        return Some(format!("more than {MOST_SIGNS} signs that YAML takes for structure"));
+    }
+    (brackets.saturating_mul(signs) > MOST_LOOKS).then(|| format!("too many brackets: {brackets}"))
+}
+
 /// Where the node is that `path` leads to, or the last node on the way that exists.
 ///
 /// For findings of rules that `parse` knows nothing of; `text` is one that it accepted.
@@ -89,6 +134,11 @@ fn explain(file: &str, text: &str, error: &serde_yaml::Error) -> Diagnostic {
     if message.contains("more than one document") {
         return Diagnostic::error(file, text, second_document(text), "the file has more than one document")
             .with_hint("`---` and `...` begin and end documents: keep one".to_owned());
+    }
+    if message.contains("did not find expected")
+        && let Some(finding) = at.and_then(|at| indentation_slip(file, text, at))
+    {
+        return finding;
     }
     if let Some(tab) = at.and_then(|at| tab_in_indentation(text, at)) {
         return Diagnostic::error(file, text, Some(tab), "a tab in the indentation")
@@ -134,6 +184,51 @@ fn context(message: &mut String) -> Option<Position> {
     let at = Position { line: line.parse().ok()?, column: column.parse().ok()? };
     *message = format!("{head}{activity} that begins in line {line}");
     Some(at)
+}
+
+/// A line whose indentation is none of those that are open there: between that of a mapping and that of what is in it.
+fn indentation_slip(file: &str, text: &str, at: Position) -> Option<Diagnostic> {
+    let indent = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let lines = || {
+        text.lines()
+            .zip(1..)
+            .filter(|(line, _)| !matches!(line.trim_start().bytes().next(), None | Some(b'#')))
+    };
+    let (culprit, _) = lines().find(|(_, number)| *number == at.line)?;
+    let column = indent(culprit);
+    // Indentations that are open above the line, each with its latest line; the last ones to be closed by the line.
+    let (mut open, mut closed): (Vec<(usize, &str, usize)>, _) = (Vec::new(), None);
+    for (line, number) in lines().take_while(|(_, number)| *number < at.line) {
+        open.retain(|(width, ..)| *width < indent(line));
+        open.push((indent(line), line, number));
+    }
+    while open.last().is_some_and(|(width, ..)| *width > column) {
+        closed = open.pop();
+    }
+    let (outer, inner) = (open.last()?, closed?);
+    if outer.0 == column {
+        return None;
+    }
+    let name = |line: &str| key_of(line).map_or_else(|| line.trim().to_owned(), |key| format!("{key}:"));
+    let spaces = |width: usize| if width == 1 { "1 space".to_owned() } else { format!("{width} spaces") };
+    let message = format!(
+        "the indentation of `{}` does not match: {}, where the lines above have {} or {}",
+        name(culprit),
+        spaces(column),
+        outer.0,
+        inner.0
+    );
+    let hint = format!(
+        "indent it by {} to put it beside `{}` (line {}), by {} to put it beside `{}` (line {})",
+        inner.0,
+        name(inner.1),
+        inner.2,
+        outer.0,
+        name(outer.1),
+        outer.2
+    );
+    let at = Position { line: at.line, column: column + 1 };
+    Some(Diagnostic::error(file, text, Some(at), message).with_hint(hint))
 }
 
 /// Hints for what libyaml and serde say.

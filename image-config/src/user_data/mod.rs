@@ -1,19 +1,30 @@
 //! User-data: what somebody hands to a machine at its start, in any format, to one plan of what to do.
 //!
-//! The way is: bytes from a source; `UserData::read` unpacks them and finds out what they are; `UserData::addresses` says which of the
-//! machine's addresses the text uses, so that they can be waited for; `UserData::plan` makes the [`MachinePlan`], or says which other
+//! The way is: bytes from a source; [`UserData::read`] unpacks them and finds out what they are; [`UserData::addresses`] says which of the
+//! machine's addresses the text uses, so that they can be waited for; [`UserData::plan`] makes the [`MachinePlan`], or says which other
 //! configurations must be fetched first. All of it is pure, bounded in time and memory, and tells every problem at once.
 //!
 //! `docs/user-data.md` is the reference of formats and keys.
 
 pub mod assignments;
+pub mod encoding;
+mod format;
+mod mime;
 pub mod plan;
+mod read;
+pub mod report;
 pub mod resource;
+pub(crate) mod shell;
+pub mod source;
+pub(crate) mod steps;
+pub mod substitute;
 
 use std::collections::BTreeMap;
 
+pub use self::format::{Format, LARGEST};
 use self::plan::FetchPolicy;
 pub use self::plan::MachinePlan;
+pub use self::read::{Part, UserData};
 use self::resource::Resource;
 use crate::diagnostic::Diagnostics;
 
@@ -68,6 +79,8 @@ pub struct Metadata {
 pub enum Outcome {
     /// A plan, and what should be looked at nevertheless.
     Plan(MachinePlan, Diagnostics),
+    /// The text has mistakes and is not applied. What is left of it is a plan that lets its author in: host name and SSH keys.
+    Refused(MachinePlan, Diagnostics),
     /// These resources must be fetched first, in this way; put them into [`Facts::fetched`] and ask again. That happens at most
     /// [`DEEPEST_MERGE`] times.
     Fetch(Vec<Resource>, FetchPolicy),
@@ -75,3 +88,6 @@ pub enum Outcome {
 
 /// How often one configuration may name another that names another.
 pub const DEEPEST_MERGE: usize = 16;
+
+#[cfg(test)]
+mod tests;

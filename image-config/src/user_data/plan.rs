@@ -73,6 +73,11 @@ pub enum Stage {
     Final,
 }
 
+impl Stage {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Early, Self::Configure, Self::Start, Self::Final];
+}
+
 /// How often a step is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Frequency {
