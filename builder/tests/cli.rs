@@ -368,7 +368,7 @@ fn validate_tells_valid_from_broken_from_unreadable() {
     assert!(found.stdout.contains("^^^^^^^\nhint: did you mean `packages`?\n"), "{found:?}");
     let missing = ferrite(["validate", "/nonexistent/recipe.yaml"]);
     assert_eq!(missing.code, 2);
-    assert!(missing.stderr.contains("cannot read the recipe /nonexistent/recipe.yaml"), "{missing:?}");
+    assert!(missing.stderr.contains("cannot read /nonexistent/recipe.yaml"), "{missing:?}");
 }
 
 #[test]

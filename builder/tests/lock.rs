@@ -429,5 +429,5 @@ fn validate_knows_lock_files() {
     assert!(bad.stdout.contains("hint: did you mean `provide`?"), "{bad:?}");
     let missing = ferrite(["validate", "/nonexistent/recipe.lock"]);
     assert_eq!(missing.code, 2);
-    assert!(missing.stderr.contains("cannot read the lock file"), "{missing:?}");
+    assert!(missing.stderr.contains("cannot read /nonexistent/recipe.lock"), "{missing:?}");
 }

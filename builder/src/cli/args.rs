@@ -60,9 +60,12 @@ pub enum Command {
     /// Exit codes: 0 written, or nothing to write; 1 refused or failed, stderr says why, with --check: the file is missing,
     /// malformed, of another recipe or behind the mirrors; 2 wrong use, with --check: or that could not be found out.
     Lock(LockArgs),
-    /// Checks a recipe or a lock file and shows every problem with its place
+    /// Checks a recipe, a lock file, user-data or a unit file and shows every problem with its place
     ///
-    /// Exit codes: 0 valid; 1 errors; 2 wrong use, or the file cannot be read.
+    /// User-data is a cloud-config, an Ignition config, a script, or several of them as MIME multipart, packed with gzip or not: what
+    /// docs/user-data.md describes. What a file is, its name and its first lines tell.
+    ///
+    /// Exit codes: 0 valid, perhaps with warnings; 1 errors, or with --strict warnings; 2 wrong use, or the file cannot be read.
     Validate(ValidateArgs),
     /// Builds an image twice under conditions that must not matter, and compares every byte
     ///
@@ -233,9 +236,12 @@ pub struct InspectArgs {
 /// Arguments of `validate`.
 #[derive(Debug, ClapArgs)]
 pub struct ValidateArgs {
-    /// The recipe or lock file
+    /// The file; `-` is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Take warnings for errors
+    #[arg(long)]
+    pub strict: bool,
     /// Print the findings as JSON
     #[arg(long)]
     pub json: bool,

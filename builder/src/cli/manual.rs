@@ -127,6 +127,8 @@ pub const NOTES: &[Notes] = &[
         environment: &[],
         examples: &[
             ("ferrite validate recipe.yaml", "every problem, with its place"),
+            ("ferrite validate --strict user-data.yml", "of a cloud-config, where a warning is one too many"),
+            ("ferrite validate nginx@.service", "of a unit file"),
             ("ferrite validate --json recipe.yaml | jq -r '.findings[].message'", "for a script"),
         ],
     },
