@@ -78,6 +78,7 @@ fn run_init(arguments: &[String]) -> ExitCode {
             eprintln!("init: not PID 1, and no helper named '{verb}'");
             ExitCode::from(2)
         }
+        power::VERB => power::go_down(rest),
         _ if early::is_initramfs() => early::run(),
         _ => pid1::run(),
     }

@@ -201,8 +201,8 @@ fn enter(root: &Path, watchdog: Option<Watchdog>) -> Result<std::convert::Infall
     root::switch(root)?;
     let mut command = Command::new(crate::INIT_PATH);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin");
-    if let Some(number) = watchdog.and_then(Watchdog::hand_over) {
-        command.env(FD_VARIABLE, number);
+    if let Some(number) = watchdog.as_ref().and_then(Watchdog::survive) {
+        command.env(FD_VARIABLE, number.to_string());
     }
     Err(EarlyError::Exec(command.exec()))
 }

@@ -1,4 +1,4 @@
-//! Opening the slot with dm-verity, by the device mapper's own ioctls.
+//! Opening the slot with dm-verity, by the device mapper's own ioctls, and giving mappings back.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -18,6 +18,8 @@ const FLAG_READ_ONLY: u32 = 1;
 const FLAGS_AT: usize = 28;
 const DEV_AT: usize = 40;
 const NAME_AT: usize = 48;
+/// Bytes of the name, the NUL behind it included.
+const NAME_LEN: usize = 128;
 const TARGET_COUNT_AT: usize = 20;
 const TARGET_LEN: usize = 40;
 
@@ -54,10 +56,22 @@ pub fn open(node: &Path, verity: &Verity) -> Result<PathBuf, VerityError> {
             source,
         })
     };
-    ask(Request::Create, header(0, HEADER_LEN))?;
+    ask(Request::Create, header(NAME, 0, HEADER_LEN))?;
     ask(Request::LoadTable, table_request(node, verity))?;
-    let answer = ask(Request::Suspend, header(0, HEADER_LEN))?;
+    let answer = ask(Request::Suspend, header(NAME, 0, HEADER_LEN))?;
     Ok(PathBuf::from(format!("/dev/dm-{}", minor(&answer))))
+}
+
+/// Removes a mapping that nobody uses any more.
+///
+/// # Errors
+/// The kernel's: `EBUSY` while it is in use.
+pub fn remove(name: &str) -> io::Result<()> {
+    if name.len() >= NAME_LEN {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let control = OpenOptions::new().read(true).write(true).open(CONTROL)?;
+    dm::request(control.as_fd(), Request::Remove, &mut header(name, 0, HEADER_LEN))
 }
 
 /// The table's parameters (Documentation/admin-guide/device-mapper/verity.rst). The hash blocks start one block behind the
@@ -72,21 +86,21 @@ fn parameters(node: &Path, verity: &Verity) -> String {
     )
 }
 
-/// `struct dm_ioctl` with our name, for a buffer of `len` bytes.
-fn header(flags: u32, len: usize) -> Vec<u8> {
+/// `struct dm_ioctl` for the mapping `name`, for a buffer of `len` bytes.
+fn header(name: &str, flags: u32, len: usize) -> Vec<u8> {
     let mut buffer = vec![0; len];
     put(&mut buffer, 0, &4_u32.to_ne_bytes()); // interface version 4.0.0: what every kernel since 2.6 answers
     put(&mut buffer, dm::DATA_SIZE_AT, &u32::try_from(len).unwrap_or(u32::MAX).to_ne_bytes());
     put(&mut buffer, 16, &u32::try_from(HEADER_LEN).unwrap_or(0).to_ne_bytes());
     put(&mut buffer, FLAGS_AT, &flags.to_ne_bytes());
-    put(&mut buffer, NAME_AT, NAME.as_bytes());
+    put(&mut buffer, NAME_AT, name.as_bytes());
     buffer
 }
 
 fn table_request(node: &Path, verity: &Verity) -> Vec<u8> {
     let parameters = parameters(node, verity);
     let len = (HEADER_LEN + TARGET_LEN + parameters.len() + 1).next_multiple_of(8);
-    let mut buffer = header(FLAG_READ_ONLY, len);
+    let mut buffer = header(NAME, FLAG_READ_ONLY, len);
     put(&mut buffer, TARGET_COUNT_AT, &1_u32.to_ne_bytes());
     // struct dm_target_spec: start and length in sectors, status, offset of the next, type.
     let sectors = verity.data_blocks.saturating_mul(BLOCK / SECTOR);

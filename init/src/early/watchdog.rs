@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::console::{Level, say};
+use crate::sys::spawn::inherited;
 
 /// Environment variable that hands the open watchdog over to PID 1: the number of its file descriptor.
 pub const FD_VARIABLE: &str = "FERRITE_WATCHDOG_FD";
@@ -15,7 +16,7 @@ pub const FD_VARIABLE: &str = "FERRITE_WATCHDOG_FD";
 pub const TIMEOUT_SECONDS: u32 = 60;
 const NODE: &str = "/dev/watchdog0";
 
-/// The armed watchdog. It is never disarmed: closing it without the magic character leaves it running.
+/// The armed watchdog. Closing it without the magic character leaves it running.
 #[derive(Debug)]
 pub struct Watchdog {
     device: File,
@@ -31,6 +32,17 @@ impl Watchdog {
         Some(Self { device })
     }
 
+    /// The one that an earlier program of this process has armed and left open; without one, arms it.
+    pub fn take() -> Option<Self> {
+        let number = std::env::var(FD_VARIABLE).ok().and_then(|text| text.parse().ok());
+        number.and_then(inherited).map(|device| Self { device: device.into() }).or_else(Self::arm)
+    }
+
+    /// The open device.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.device.as_fd()
+    }
+
     /// Starts the time anew.
     pub fn feed(&mut self) {
         if let Err(error) = self.device.write_all(b"\0") {
@@ -39,11 +51,14 @@ impl Watchdog {
     }
 
     /// Makes the descriptor survive the next exec and returns its number, for [`FD_VARIABLE`].
-    pub fn hand_over(self) -> Option<String> {
+    pub fn survive(&self) -> Option<RawFd> {
         fcntl_setfd(&self.device, FdFlags::empty()).ok()?;
-        let number = self.device.as_raw_fd();
-        std::mem::forget(self.device);
-        Some(number.to_string())
+        Some(self.device.as_raw_fd())
+    }
+
+    /// Stops it, as far as the driver can.
+    pub fn disarm(mut self) {
+        let _not_supported = self.device.write_all(b"V");
     }
 }
 

@@ -1,15 +1,12 @@
 //! Watchdog, health deadline and shutdown deadline: what brings the machine back when nobody else does
 //! (SAFETY 15 and 16). Pure time keeping around one file.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use crate::early::watchdog::FD_VARIABLE;
+use crate::early::watchdog::Watchdog;
 use crate::supervisor::Monotonic;
-use crate::sys::spawn::inherited;
 
 /// How often the watchdog is fed: a quarter of its time-out of 60 s, so that a slow moment is no reset.
 const FEED_EVERY: Monotonic = Monotonic::seconds(15);
@@ -41,7 +38,7 @@ pub struct Deadlines {
 /// The clocks.
 #[derive(Debug, Default)]
 pub struct Health {
-    watchdog: Option<File>,
+    watchdog: Option<Watchdog>,
     feed_at: Monotonic,
     /// When an unconfirmed boot is given up.
     deadline: Option<Monotonic>,
@@ -56,10 +53,8 @@ impl Health {
 
     /// Takes over the watchdog that the initramfs has armed, or arms it; `trial` starts the health deadline.
     pub fn begin(now: Monotonic, trial: bool) -> Health {
-        let number = std::env::var(FD_VARIABLE).ok().and_then(|text| text.parse().ok());
-        let watchdog = number.and_then(inherited).map(File::from);
-        let watchdog = watchdog.or_else(|| OpenOptions::new().write(true).open("/dev/watchdog0").ok());
-        Health { watchdog, feed_at: now, deadline: trial.then(|| now.after(HEALTH_LIMIT)), shutdown_by: None }
+        let deadline = trial.then(|| now.after(HEALTH_LIMIT));
+        Health { watchdog: Watchdog::take(), feed_at: now, deadline, shutdown_by: None }
     }
 
     /// Goes on with the clocks of an earlier program of this process, which has left its watchdog open.
@@ -74,7 +69,7 @@ impl Health {
 
     /// The open watchdog.
     pub fn watchdog(&self) -> Option<BorrowedFd<'_>> {
-        self.watchdog.as_ref().map(AsFd::as_fd)
+        self.watchdog.as_ref().map(Watchdog::descriptor)
     }
 
     /// Whether there is a watchdog.
@@ -107,8 +102,7 @@ impl Health {
         if now >= self.feed_at {
             self.feed_at = now.after(FEED_EVERY);
             if let Some(watchdog) = &mut self.watchdog {
-                // One missed feeding is no harm, and the next one is tried in a quarter of the time-out.
-                let _missed = watchdog.write_all(b"\0");
+                watchdog.feed();
             }
         }
         Due::Nothing
@@ -121,20 +115,9 @@ impl Health {
         fixed.chain(feeding).min().unwrap_or_else(|| now.after(Monotonic::seconds(3600)))
     }
 
-    /// Before a reboot: the watchdog stays armed, should the reboot itself hang.
-    pub fn leave_armed(&mut self) {
-        if let Some(mut watchdog) = self.watchdog.take() {
-            let _missed = watchdog.write_all(b"\0");
-            // Closing it would disarm some drivers; the descriptor goes with the machine.
-            std::mem::forget(watchdog);
-        }
-    }
-
-    /// Before power-off and halt: the watchdog must not switch the machine on again.
-    pub fn disarm(&mut self) {
-        if let Some(mut watchdog) = self.watchdog.take() {
-            let _not_supported = watchdog.write_all(b"V");
-        }
+    /// The watchdog, armed, for the last steps of the shutdown.
+    pub fn into_watchdog(self) -> Option<Watchdog> {
+        self.watchdog
     }
 }
 

@@ -40,7 +40,7 @@ pub mod zones;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Child, Command, ExitCode};
 use std::time::Duration;
 
 use image_config::unit::{System, parse_environment_file};
@@ -53,6 +53,7 @@ use self::logs::FileSink;
 use self::shell::{Setup, Shell};
 use crate::boot::{self, BootInfo, marks};
 use crate::control::CONTROL_SOCKET;
+use crate::early::watchdog::Watchdog;
 use crate::power;
 use crate::supervisor::{JobKind, Level, Mode, PowerAction};
 use crate::sys::signals;
@@ -70,14 +71,14 @@ pub fn run() -> ExitCode {
     let trial = fs::read_to_string("/proc/cmdline")
         .is_ok_and(|line| line.split_whitespace().any(|word| word == "ferrite.trial=1"));
     match catch_unwind(AssertUnwindSafe(supervise)) {
-        Ok(Ok(action)) => power::finish(action),
+        Ok(Ok((action, watchdog))) => power::finish(action, watchdog),
         Ok(Err(error)) => emergency(&format!("PID 1 cannot start: {error}"), trial),
         Err(_) => emergency("PID 1 has a bug and cannot go on", trial),
     }
 }
 
 /// The whole life of PID 1 up to the last unit's end.
-fn supervise() -> std::io::Result<PowerAction> {
+fn supervise() -> std::io::Result<(PowerAction, Option<Watchdog>)> {
     signals::ctrl_alt_del_is_a_signal();
     let handover = reexec::Handover::take();
     let info = if handover.is_some() { boot::again() } else { boot::setup() };
@@ -122,8 +123,7 @@ fn supervise() -> std::io::Result<PowerAction> {
     })?;
     if resumes {
         let action = shell.run();
-        shell.finish(action);
-        return Ok(action);
+        return Ok((action, shell.finish()));
     }
     for warning in &info.warnings {
         shell.console.note(format_args!("warning: {warning}"));
@@ -134,8 +134,7 @@ fn supervise() -> std::io::Result<PowerAction> {
     }
     start_default(&mut shell, &facts.command_line);
     let action = shell.run();
-    shell.finish(action);
-    Ok(action)
+    Ok((action, shell.finish()))
 }
 
 /// Starts what the boot is for; when even that is impossible, a shell to repair it with.
@@ -217,16 +216,26 @@ fn virtualization() -> String {
 fn emergency(reason: &str, trial: bool) -> ! {
     let mut console = Console::open(false);
     console.bad(reason);
+    let mut watchdog = Watchdog::take();
     if !trial {
         console.note("starting a shell; the machine reboots when it ends");
-        let shell = Command::new("/bin/sh").env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").status();
-        if let Err(error) = shell {
+        let shell = Command::new("/bin/sh").env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").spawn();
+        if let Err(error) = shell.and_then(|mut shell| wait_for(&mut shell, &mut watchdog)) {
             console.bad(format_args!("no shell: {error}"));
         }
     }
     console.note(format_args!("rebooting in {} seconds", FATAL_PAUSE.as_secs()));
     std::thread::sleep(FATAL_PAUSE);
-    power::finish(PowerAction::Reboot)
+    power::finish(PowerAction::Reboot, watchdog)
+}
+
+/// Waits for a person's shell to end, while the machine is not to be reset.
+fn wait_for(shell: &mut Child, watchdog: &mut Option<Watchdog>) -> std::io::Result<()> {
+    while shell.try_wait()?.is_none() {
+        crate::early::watchdog::feed(watchdog);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    Ok(())
 }
 
 /// Runs the supervisor as an ordinary process (child subreaper) for tests on a host:

@@ -26,6 +26,7 @@ use super::socket_units::Sockets;
 use super::watches::{Source, Watches};
 use super::zones::ZoneFiles;
 use crate::early::VOLATILE_FLAG;
+use crate::early::watchdog::Watchdog;
 use crate::supervisor::{
     ActiveState, Effect, Event, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId,
     RequestError, Supervisor, UnitId, UnitKind,
@@ -474,13 +475,9 @@ impl Shell {
         lines
     }
 
-    /// After the last unit: closes what would keep file systems busy, settles the watchdog.
-    pub fn finish(mut self, action: PowerAction) {
-        if action != PowerAction::Reboot {
-            self.health.disarm();
-        } else {
-            self.health.leave_armed();
-        }
+    /// After the last unit: closes everything but the watchdog.
+    pub fn finish(self) -> Option<Watchdog> {
+        self.health.into_watchdog()
     }
 
     /// Marks that this boot will set, for the line of boot times.

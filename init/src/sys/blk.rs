@@ -1,7 +1,8 @@
 //! Telling the kernel of partitions without a re-read of the table (`linux/blkpg.h`): a re-read fails while a partition is
-//! in use (SAFETY 5).
-#![allow(unsafe_code, reason = "rustix has no BLKPG")]
+//! in use (SAFETY 5). Giving back loop devices and swaps.
+#![allow(unsafe_code, reason = "rustix has none of these calls")]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -56,5 +57,27 @@ pub fn change_partition(
     // SAFETY: `argument` and the `partition` that it points at have the layout of `linux/blkpg.h`, live until the call
     // returns, and are only read by the kernel.
     let result = unsafe { libc::ioctl(disk.as_raw_fd(), BLKPG as _, &raw const argument) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes a loop device off its file (`LOOP_CLR_FD`, linux/loop.h); one that is in use goes when its last user does.
+///
+/// # Errors
+/// The kernel's: `ENXIO` when it has no file.
+pub fn detach_loop(device: BorrowedFd<'_>) -> io::Result<()> {
+    const LOOP_CLR_FD: u64 = 0x4c01;
+    // SAFETY: the request takes no argument.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD as _, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// swapoff(2): reads everything back that was swapped to `path`.
+///
+/// # Errors
+/// The kernel's: `ENOMEM` when memory does not hold it.
+pub fn swap_off(path: &str) -> io::Result<()> {
+    let path = CString::new(path)?;
+    // SAFETY: the path is a C string that lives until the call returns.
+    let result = unsafe { libc::swapoff(path.as_ptr()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -14,6 +14,8 @@ pub const DATA_SIZE_AT: usize = 12;
 pub enum Request {
     /// `DM_DEV_CREATE`
     Create = 3,
+    /// `DM_DEV_REMOVE`
+    Remove = 4,
     /// `DM_DEV_SUSPEND`; without the suspend flag it resumes.
     Suspend = 6,
     /// `DM_TABLE_LOAD`

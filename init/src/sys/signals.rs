@@ -73,9 +73,13 @@ pub enum Ending {
 
 /// Reaps one child that has ended, if there is one: its PID and how.
 pub fn reap_any() -> Option<(u32, Ending)> {
+    ending_of(libc::P_ALL, 0, libc::WNOHANG)
+}
+
+fn ending_of(kind: libc::idtype_t, id: u32, flags: i32) -> Option<(u32, Ending)> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: the kernel writes one siginfo at the pointer; WNOHANG leaves it zeroed when no child has ended.
-    let result = unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WNOHANG) };
+    let result = unsafe { libc::waitid(kind, id, info.as_mut_ptr(), libc::WEXITED | flags) };
     if result < 0 {
         return None;
     }
@@ -91,6 +95,11 @@ pub fn reap_any() -> Option<(u32, Ending)> {
         _ => Ending::Exited(status),
     };
     Some((pid, ending))
+}
+
+/// The same for one child, not waited for.
+pub fn reap(pid: u32) -> Option<Ending> {
+    ending_of(libc::P_PID, pid, libc::WNOHANG).map(|(_, ending)| ending)
 }
 
 /// Sends a signal to one process. Whether it is still there is not told: a process that is gone needs no signal.

@@ -96,12 +96,25 @@ pub fn spawn(
 /// # Errors
 /// When there is no process to be had.
 pub fn detached(work: impl FnOnce()) -> io::Result<()> {
-    if clone_process(None)? == 0 {
-        let code = i32::from(catch_unwind(AssertUnwindSafe(work)).is_err());
+    let work = || {
+        work();
+        0
+    };
+    copy(work).map(drop)
+}
+
+/// Runs a function in a process of its own, which ends with its answer as the exit code; answers with the process's PID.
+///
+/// # Errors
+/// When there is no process to be had.
+pub fn copy(work: impl FnOnce() -> u8) -> io::Result<u32> {
+    let pid = clone_process(None)?;
+    if pid == 0 {
+        let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(u8::MAX);
         // SAFETY: _exit does not return and runs no handlers of the process that this is a copy of.
-        unsafe { libc::_exit(code) }
+        unsafe { libc::_exit(i32::from(code)) }
     }
-    Ok(())
+    Ok(pid)
 }
 
 /// fork(2) with a cgroup to start in; 0 in the child.
