@@ -102,7 +102,22 @@ pub fn link_if_missing(target: &str, path: &Path) -> io::Result<()> {
 /// # Errors
 /// The kernel's.
 pub fn replace(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
-    put_in_place(path, mode, content, File::sync_all)?;
+    replace_owned(path, mode, (0, 0), content)
+}
+
+/// The same for a file of somebody else: it has its user and group before it has its name, so that there is no moment in which those who may
+/// read it cannot.
+///
+/// # Errors
+/// The kernel's.
+pub fn replace_owned(path: &Path, mode: u32, owner: (u32, u32), content: &[u8]) -> io::Result<()> {
+    let settle = |file: &File| {
+        if owner != (0, 0) {
+            std::os::unix::fs::fchown(file, Some(owner.0), Some(owner.1))?;
+        }
+        file.sync_all()
+    };
+    put_in_place(path, mode, content, settle)?;
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 

@@ -88,10 +88,8 @@ fn write(folder: &Path, before: &Database, after: &Database) -> io::Result<()> {
         let path = folder.join(name);
         let present = fs::metadata(&path).ok();
         let mode = present.as_ref().map_or(*mode, |data| data.permissions().mode() & 0o7777);
-        identity::replace(&path, mode, new.text().as_bytes())?;
-        if let Some(data) = present.filter(|data| (data.uid(), data.gid()) != (0, 0)) {
-            std::os::unix::fs::chown(&path, Some(data.uid()), Some(data.gid()))?;
-        }
+        let owner = present.map_or((0, 0), |data| (data.uid(), data.gid()));
+        identity::replace_owned(&path, mode, owner, new.text().as_bytes())?;
     }
     Ok(())
 }
