@@ -119,10 +119,8 @@ impl Shell {
 
     /// Compares the device units with the devices that there are.
     pub(super) fn look_for_devices(&mut self) {
-        for unit in self.sup.ids() {
-            let Some(found) = self.sup.unit(unit).filter(|unit| unit.spec.kind == UnitKind::Device) else {
-                continue;
-            };
+        for unit in self.sup.devices() {
+            let Some(found) = self.sup.unit(unit) else { continue };
             let present = device_path(&found.spec.name).is_some_and(|path| path.exists());
             if present != found.present {
                 self.events.push_back(Event::Presence { unit, present });
@@ -133,9 +131,7 @@ impl Shell {
     /// Whether a job waits for a device: links to devices are made without the kernel's saying so.
     pub(super) fn waits_for_device(&self) -> bool {
         self.sup.job_count() > 0
-            && self.sup.ids().any(|id| {
-                self.sup.unit(id).is_some_and(|unit| unit.spec.kind == UnitKind::Device && unit.job.is_some())
-            })
+            && self.sup.devices().any(|id| self.sup.unit(id).is_some_and(|unit| unit.job.is_some()))
     }
 
     /// Makes the folder that is to be mounted on.

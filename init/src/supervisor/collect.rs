@@ -120,6 +120,7 @@ impl Supervisor {
         self.queue.remove(&id);
         self.review.remove(&id);
         self.garbage.remove(&id);
+        self.devices.remove(&id);
         self.free.insert(id);
     }
 }

@@ -75,6 +75,8 @@ pub struct Supervisor {
     garbage: BTreeSet<UnitId>,
     /// Places of units that were forgotten, to be used again.
     free: BTreeSet<UnitId>,
+    /// All device units: there are few, and they are looked at often.
+    devices: BTreeSet<UnitId>,
     /// Services of `Type=idle` whose process waits for the other jobs.
     idle: BTreeSet<UnitId>,
     last_process: u64,
@@ -162,6 +164,11 @@ impl Supervisor {
         let free = self.free.clone();
         let all = (0..u32::try_from(self.units.len()).unwrap_or(u32::MAX)).map(UnitId);
         all.filter(move |id| !free.contains(id))
+    }
+
+    /// Every device unit among them.
+    pub fn devices(&self) -> impl Iterator<Item = UnitId> + '_ {
+        self.devices.iter().copied()
     }
 
     /// The unit's name, for messages.
@@ -318,6 +325,7 @@ impl Supervisor {
             return id;
         }
         let fresh = Unit::new(UnitSpec::not_found(name));
+        let is_device = fresh.spec.kind == UnitKind::Device;
         let id = match self.free.pop_first() {
             Some(id) => id,
             None => UnitId(u32::try_from(self.units.len()).unwrap_or(u32::MAX)),
@@ -327,6 +335,7 @@ impl Supervisor {
             None => self.units.push(fresh),
         }
         self.names.insert(name.to_owned(), id);
+        self.devices.extend(is_device.then_some(id));
         self.garbage.insert(id);
         id
     }
