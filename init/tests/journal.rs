@@ -49,6 +49,7 @@ impl Bench {
             machine: MACHINE,
             kernel: None,
             signals: None,
+            pulse: None,
         })
         .unwrap()
     }

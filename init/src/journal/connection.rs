@@ -106,7 +106,7 @@ impl Connection {
     /// Gives PID 1 a copy, for the journal after this one.
     fn remember(&mut self, keeper: Option<&OwnedFd>) {
         let (Some(keeper), Some(header), None) = (keeper, self.stream.header(), &self.name) else { return };
-        let name = format!("{}{} {}", ports::STREAM, self.id, header.to_word());
+        let name = ports::stream_name(self.id, header);
         // PID 1 is behind: should this journal die, this stream ends with it.
         if sockets::send(keeper, name.as_bytes(), &[self.socket.as_fd()]).is_ok() {
             self.name = Some(name);

@@ -67,6 +67,7 @@ pub struct Journald {
     epoll: OwnedFd,
     sources: BTreeMap<u64, Source>,
     last_key: u64,
+    pulse: Option<u64>,
     stopping: bool,
     buffer: Vec<u8>,
 }
@@ -86,6 +87,8 @@ pub struct Setup {
     pub kernel: Option<OwnedFd>,
     /// Signals, if they are to be listened to.
     pub signals: Option<Signals>,
+    /// How often the service manager is to hear of this daemon, in microseconds.
+    pub pulse: Option<u64>,
 }
 
 impl Journald {
@@ -94,7 +97,7 @@ impl Journald {
     /// # Errors
     /// The kernel gives no epoll.
     pub fn new(setup: Setup) -> io::Result<Journald> {
-        let Setup { root, inherited, config, machine, kernel, signals } = setup;
+        let Setup { root, inherited, config, machine, kernel, signals, pulse } = setup;
         let folder = root.join(ports::FOLDER.trim_start_matches('/'));
         let open = opener(root.clone(), config.clone(), machine);
         let keeper = Keeper::new(open, config.sync_interval);
@@ -112,6 +115,7 @@ impl Journald {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             sources: BTreeMap::new(),
             last_key: 0,
+            pulse,
             stopping: false,
             buffer: vec![0; CHUNK],
         };
@@ -160,8 +164,16 @@ impl Journald {
 
     /// Runs until a signal ends it.
     pub fn run(&mut self) {
+        let mut told = Stamp::now().monotonic;
         while !self.stopping {
-            self.turn(self.intake.next());
+            let next_pulse = self.pulse.map(|pulse| told.saturating_add(pulse));
+            self.turn(self.intake.next().into_iter().chain(next_pulse).min());
+            let now = Stamp::now().monotonic;
+            if next_pulse.is_some_and(|next| now >= next) {
+                told = now;
+                // The next one may come through.
+                let _missed = crate::net::notify("WATCHDOG=1");
+            }
         }
         // What was sent before the end is kept; who goes on sending is not waited for.
         for _ in 0..LAST_TURNS {

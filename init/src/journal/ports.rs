@@ -8,7 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
+use super::entry::Id;
 use super::sockets;
+use super::stream::Header;
 use crate::sys::spawn::inherited;
 
 /// Folder of the sockets, below the root.
@@ -62,6 +64,11 @@ impl Ports {
     pub fn named(&self) -> [(&'static str, BorrowedFd<'_>); 3] {
         [("native", self.native.as_fd()), ("stdout", self.stdout.as_fd()), ("syslog", self.syslog.as_fd())]
     }
+}
+
+/// The name under which PID 1 keeps a stream.
+pub fn stream_name(id: Id, header: &Header) -> String {
+    format!("{STREAM}{id} {}", header.to_word())
 }
 
 /// What a journal begins with.

@@ -81,6 +81,12 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Half the time after which a silent daemon is taken for dead, sd_watchdog_enabled(3).
+fn pulse() -> Option<u64> {
+    let limit: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    (limit > 1).then_some(limit / 2)
+}
+
 fn start() -> io::Result<()> {
     let root = Path::new("/");
     let (config, warnings) = Config::read(root);
@@ -96,6 +102,7 @@ fn start() -> io::Result<()> {
         config,
         machine: machine(root),
         signals: Some(Signals::open(&numbers)?),
+        pulse: pulse(),
     })?;
     journal.say(Priority::INFO, "Journal started");
     warnings.iter().for_each(|warning| journal.say(Priority::WARNING, warning));
