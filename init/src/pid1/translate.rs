@@ -149,6 +149,7 @@ fn service_spec(service: &file::Service) -> ServiceSpec {
             file::NotifyAccess::Exec => NotifyAccess::Exec,
             file::NotifyAccess::All => NotifyAccess::All,
         },
+        needs_files: service.exec.environment_files.iter().any(|file| !file.optional),
         ..ServiceSpec::default()
     };
     apply_kill(&mut spec, &service.kill);

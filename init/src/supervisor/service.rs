@@ -9,6 +9,8 @@ use super::state::{ServiceResult, SubState};
 use super::transaction::goes_down;
 use super::unit::{NotifyState, Process, ServiceRun};
 
+/// Types of services that are up as soon as there is a process.
+const UP_AT_ONCE: [ServiceType; 2] = [ServiceType::Simple, ServiceType::Idle];
 /// How long a process of `Type=idle` waits for other jobs at most: systemd's number.
 const IDLE_PATIENCE: Monotonic = Monotonic::seconds(5);
 
@@ -112,10 +114,14 @@ impl Supervisor {
                 entry.pid = Some(pid);
             }
         }
-        self.started_if(now, process, &[ServiceType::Simple, ServiceType::Idle], out);
+        // systemd reads the files before it makes a process, and a simple service is not up without them.
+        if !self.service(id).is_some_and(|service| service.needs_files) {
+            self.started_if(now, process, &UP_AT_ONCE, out);
+        }
     }
 
     pub(super) fn executed(&mut self, now: Monotonic, process: ProcessId, out: &mut Vec<Effect>) {
+        self.started_if(now, process, &UP_AT_ONCE, out);
         self.started_if(now, process, &[ServiceType::Exec], out);
     }
 
@@ -151,7 +157,11 @@ impl Supervisor {
         }
         match code {
             None => self.never_was(now, process, out),
-            Some(code) => self.exited(now, process, ExitStatus::Code(code), out),
+            Some(code) => {
+                // The files were there, so it was up before it failed at something else.
+                self.started_if(now, process, &UP_AT_ONCE, out);
+                self.exited(now, process, ExitStatus::Code(code), out);
+            }
         }
     }
 
@@ -299,7 +309,7 @@ impl Supervisor {
 fn phase_timeout(service: &ServiceSpec, phase: Phase) -> Option<Monotonic> {
     match phase {
         Phase::Stop | Phase::StopPost => service.timeout_stop,
-        Phase::Start if matches!(service.kind, ServiceType::Simple | ServiceType::Idle) => None,
+        Phase::Start if UP_AT_ONCE.contains(&service.kind) && !service.needs_files => None,
         _ => service.timeout_start,
     }
 }

@@ -246,6 +246,8 @@ pub struct ServiceSpec {
     pub send_sighup: bool,
     /// `NotifyAccess=`
     pub notify_access: NotifyAccess,
+    /// There are files that its processes cannot be without (`EnvironmentFile=`), and which they look for themselves.
+    pub needs_files: bool,
 }
 
 impl ServiceSpec {
@@ -304,6 +306,7 @@ impl Default for ServiceSpec {
             send_sigkill: true,
             send_sighup: false,
             notify_access: NotifyAccess::None,
+            needs_files: false,
         }
     }
 }
