@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod child;
 pub mod descriptors;
 pub mod dm;
+pub mod launch;
 pub mod localtime;
 pub mod loopback;
 pub mod packet;

@@ -31,12 +31,32 @@ pub struct Cgroups {
     machine: Machine,
     events: OwnedFd,
     groups: BTreeMap<UnitId, Group>,
-    watches: BTreeMap<i32, UnitId>,
+    watches: BTreeMap<i32, (UnitId, Watched)>,
+}
+
+/// What an inotify watch is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// `cgroup.events`
+    Population,
+    /// `memory.events`
+    Memory,
+}
+
+/// Units of whose groups the kernel has told something.
+#[derive(Debug, Default)]
+pub struct Changed {
+    /// They may have become empty, or no longer be so.
+    pub population: Vec<UnitId>,
+    /// They may have run out of memory.
+    pub memory: Vec<UnitId>,
 }
 
 #[derive(Debug)]
 struct Group {
     path: PathBuf,
+    /// `cgroup.events`, which is read more often than any other file.
+    population: OwnedFd,
     /// Where processes start: the group itself, or its `DelegateSubgroup=`.
     folder: OwnedFd,
     watch: i32,
@@ -109,7 +129,7 @@ impl Cgroups {
 
     /// Takes the group of a slice away that is down; one that is still in use stays.
     pub fn remove_slice(&self, slice: &str) {
-        let folder = slice_path(slice).iter().fold(self.mount.clone(), |folder, part| folder.join(part));
+        let folder = self.slice_folder(slice);
         if folder != self.mount {
             let _in_use = fs::remove_dir(folder);
         }
@@ -134,28 +154,50 @@ impl Cgroups {
         if self.groups.contains_key(&unit) {
             return Ok(Vec::new());
         }
-        let slice = self.ensure_slice(&control.slice_of(name), attributes::needs_cpuset(control))?;
-        let path = slice.join(escape(name.as_str()));
-        create(&path)?;
+        let (path, is_new) = self.create_leaf(name, control)?;
         let list = attributes::of(control, self.machine, starting, true);
         let problems = write_all(&path, &list);
-        let normal = attributes::of(control, self.machine, false, true);
+        let normal = if starting { attributes::of(control, self.machine, false, true) } else { Vec::new() };
         let after_startup = normal.into_iter().filter(|setting| !list.contains(setting)).collect();
-        let start = match &control.delegate_subgroup {
-            Some(subgroup) if control.delegate.is_some() => path.join(subgroup),
-            _ => path.clone(),
+        let open = |path: &Path, flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
+        let folder = match &control.delegate_subgroup {
+            Some(subgroup) if control.delegate.is_some() => {
+                let start = path.join(subgroup);
+                create(&start)?;
+                open(&start, OFlags::PATH | OFlags::DIRECTORY)?
+            }
+            _ => open(&path, OFlags::PATH | OFlags::DIRECTORY)?,
         };
-        create(&start)?;
-        let folder =
-            rustix::fs::open(&start, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let watch = inotify::add_watch(&self.events, path.join("cgroup.events"), WatchFlags::MODIFY)?;
-        self.watches.insert(watch, unit);
+        let events = path.join("cgroup.events");
+        let population = open(&events, OFlags::RDONLY)?;
+        let watch = inotify::add_watch(&self.events, &events, WatchFlags::MODIFY)?;
+        self.watches.insert(watch, (unit, Watched::Population));
         let memory = path.join("memory.events");
         let memory_watch = inotify::add_watch(&self.events, &memory, WatchFlags::MODIFY).ok();
-        self.watches.extend(memory_watch.map(|watch| (watch, unit)));
-        let oom_kills = oom_kills(&path);
-        self.groups.insert(unit, Group { path, folder, watch, memory_watch, oom_kills, after_startup });
+        self.watches.extend(memory_watch.map(|watch| (watch, (unit, Watched::Memory))));
+        let oom_kills = if is_new { 0 } else { oom_kills(&path) };
+        let group = Group { path, population, folder, watch, memory_watch, oom_kills, after_startup };
+        self.groups.insert(unit, group);
         Ok(problems)
+    }
+
+    /// The unit's own folder, and whether it is new. Its slices are mostly there.
+    fn create_leaf(&self, name: &UnitName, control: &ResourceControl) -> io::Result<(PathBuf, bool)> {
+        let (slice, leaf) = (control.slice_of(name), escape(name.as_str()));
+        if !attributes::needs_cpuset(control) {
+            let path = self.slice_folder(&slice).join(&leaf);
+            match create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => return result.map(|is_new| (path, is_new)),
+            }
+        }
+        let path = self.ensure_slice(&slice, attributes::needs_cpuset(control))?.join(leaf);
+        let is_new = create(&path)?;
+        Ok((path, is_new))
+    }
+
+    fn slice_folder(&self, slice: &str) -> PathBuf {
+        slice_path(slice).iter().fold(self.mount.clone(), |folder, part| folder.join(part))
     }
 
     /// Where the unit's processes are to start.
@@ -179,8 +221,12 @@ impl Cgroups {
 
     /// Whether a process is left in the unit's cgroup.
     pub fn is_populated(&self, unit: UnitId) -> bool {
-        let Some(group) = self.groups.get(&unit) else { return false };
-        fs::read_to_string(group.path.join("cgroup.events")).is_ok_and(|text| text.contains("populated 1"))
+        self.groups.get(&unit).is_some_and(Group::is_populated)
+    }
+
+    /// Whether the unit has a cgroup and nothing is in it.
+    pub fn is_empty(&self, unit: UnitId) -> bool {
+        self.groups.get(&unit).is_some_and(|group| !group.is_populated())
     }
 
     /// PIDs in the unit's cgroup and those that it has made below.
@@ -219,19 +265,23 @@ impl Cgroups {
 
     /// Gives the unit's cgroup back; one that is still in use stays.
     pub fn release(&mut self, unit: UnitId) {
-        if self.is_populated(unit) {
+        let Some(group) = self.groups.get(&unit) else { return };
+        // The kernel refuses it for one that is in use.
+        let removed = fs::remove_dir(&group.path).is_ok();
+        if !removed && group.is_populated() {
             return;
         }
         if let Some(group) = self.groups.remove(&unit) {
+            // The kernel drops its watches together with the files.
             self.watches.remove(&group.watch);
             if let Some(watch) = group.memory_watch {
                 self.watches.remove(&watch);
             }
-            // The kernel drops the watch together with the file, so an error here means nothing.
-            let _gone = inotify::remove_watch(&self.events, group.watch);
             // Groups that the unit has made below its own are in the way; the deepest go first.
-            for folder in tree(&group.path).iter().rev() {
-                let _in_use = fs::remove_dir(folder);
+            if !removed {
+                for folder in tree(&group.path).iter().rev() {
+                    let _in_use = fs::remove_dir(folder);
+                }
             }
         }
     }
@@ -250,18 +300,31 @@ impl Cgroups {
     }
 
     /// Units whose cgroup has changed between empty and not, or run out of memory.
-    pub fn read_events(&self) -> Vec<UnitId> {
+    pub fn read_events(&self) -> Changed {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.events, &mut buffer);
-        let mut units = Vec::new();
+        let mut changed = Changed::default();
         while let Ok(event) = reader.next() {
-            if let Some(unit) = self.watches.get(&event.wd())
-                && !units.contains(unit)
-            {
+            let Some((unit, watched)) = self.watches.get(&event.wd()) else { continue };
+            let units = match watched {
+                Watched::Population => &mut changed.population,
+                Watched::Memory => &mut changed.memory,
+            };
+            if !units.contains(unit) {
                 units.push(*unit);
             }
         }
-        units
+        changed
+    }
+}
+
+impl Group {
+    fn is_populated(&self) -> bool {
+        // Two short lines.
+        let mut bytes = [0; 256];
+        let count = rustix::io::pread(&self.population, &mut bytes, 0).unwrap_or(0);
+        let text = bytes.get(..count).unwrap_or_default();
+        text.split(|byte| *byte == b'\n').any(|line| line == b"populated 1")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use image_config::unit::ExecContext;
@@ -102,21 +102,29 @@ impl Shell {
             phase: place.phase,
             main_pid,
             variables,
-            log: std::os::fd::AsFd::as_fd(&log),
+            log: log.as_fd(),
             run: &run,
             descriptors,
             cgroup: self.cgroups.as_ref().and_then(|cgroups| cgroups.path(unit)).map(Path::to_owned),
+            locale: &self.locale,
         };
         let folder = self.cgroups.as_ref().and_then(|cgroups| cgroups.start_folder(unit));
-        let child = spawn::spawn(folder, |report| process::become_program(command, how, report));
-        let child = child.map_err(resources("cannot fork"))?;
+        let child = match (&self.null, process::launch(command, &how)) {
+            (Some(null), Some(launch)) => launch
+                .start(folder, [null.as_fd(), log.as_fd(), log.as_fd()])
+                .map(|(child, launch)| (child, Some(launch))),
+            _ => spawn::spawn(folder, |report| process::become_program(command, how, report))
+                .map(|child| (child, None)),
+        };
+        let (child, launch) = child.map_err(resources("cannot fork"))?;
         drop((log, lease));
         let report = self.watches.add_owned(child.report, |pipe| Source::Report(process, pipe)).ok();
         let source = |pipe| Source::Output { unit, pid: child.pid, pipe, lines: LineBuffer::default() };
         if let Some(Err(error)) = output.map(|output| self.watches.add_owned(output, source)) {
             self.log_unit(Some(unit), Level::Error, &format!("its output is lost: {error}"));
         }
-        self.processes.insert(process, Entry { unit, pid: child.pid, report, adopted: None, failure: None });
+        let entry = Entry { unit, pid: child.pid, report, adopted: None, failure: None, launch };
+        self.processes.insert(process, entry);
         self.pids.insert(child.pid, process);
         Ok(child.pid)
     }
@@ -205,7 +213,8 @@ impl Shell {
             }
             KillTarget::Group => {
                 match &self.cgroups {
-                    Some(cgroups) => cgroups.signal(unit, signal),
+                    Some(cgroups) if cgroups.is_populated(unit) => cgroups.signal(unit, signal),
+                    Some(_) => {}
                     None => self.kill_known(unit, signal),
                 }
                 self.tell_if_empty(unit);
@@ -240,7 +249,8 @@ impl Shell {
             return;
         };
         let adopted = self.watches.add_owned(opened, |pidfd| Source::Adopted(process, pidfd)).ok();
-        self.processes.insert(process, Entry { unit, pid, report: None, adopted, failure: None });
+        let entry = Entry { unit, pid, report: None, adopted, failure: None, launch: None };
+        self.processes.insert(process, entry);
         self.pids.insert(pid, process);
     }
 

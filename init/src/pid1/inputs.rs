@@ -120,6 +120,10 @@ impl Shell {
             self.events.push_back(Event::OutOfMemory { unit: entry.unit });
         }
         self.drain_output(entry.unit, entry.pid);
+        // Known before the end is told, there is nothing left to be signalled and waited for.
+        if self.cgroups.as_ref().is_some_and(|cgroups| cgroups.is_empty(entry.unit)) {
+            self.events.push_back(Event::GroupEmpty { unit: entry.unit });
+        }
         self.events.push_back(match entry.failure {
             Some(failure) => {
                 let code = Some(i32::from(failure.code)).filter(|code| *code != i32::from(RESOURCES));
@@ -152,8 +156,9 @@ impl Shell {
         let Some(cgroups) = &mut self.cgroups else { return };
         let changed = cgroups.read_events();
         let short: Vec<UnitId> =
-            changed.iter().copied().filter(|unit| cgroups.was_out_of_memory(*unit)).collect();
-        let empty: Vec<UnitId> = changed.into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
+            changed.memory.into_iter().filter(|unit| cgroups.was_out_of_memory(*unit)).collect();
+        let empty: Vec<UnitId> =
+            changed.population.into_iter().filter(|unit| !cgroups.is_populated(*unit)).collect();
         self.events.extend(short.into_iter().map(|unit| Event::OutOfMemory { unit }));
         self.events.extend(empty.into_iter().map(|unit| Event::GroupEmpty { unit }));
     }
@@ -167,10 +172,19 @@ impl Shell {
             Err(_) => 0,
             Ok(count) => count,
         };
-        let failure = bytes.get(..count).and_then(Failure::parse);
+        let report = bytes.get(..count).unwrap_or_default();
         self.watches.remove(key);
-        if let Some(entry) = self.processes.get_mut(&process) {
+        let entry = self.processes.get_mut(&process);
+        let failure = match entry.as_ref().and_then(|entry| entry.launch.as_ref()) {
+            Some(launch) => launch.explain(report),
+            None => Failure::parse(report),
+        };
+        if let Some(entry) = entry {
             entry.report = None;
+            if count == 0 {
+                // It has left this process's memory; one that has failed will when it has ended.
+                entry.launch = None;
+            }
         }
         match failure {
             None => self.events.push_back(Event::Executed { process }),

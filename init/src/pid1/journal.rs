@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use image_config::unit::{ExecContext, Output};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socketpair};
 
 use super::logs::{LogSink, Record};
-use crate::journal::entry::Priority;
+use crate::journal::entry::{Id, Priority};
 use crate::journal::ports::{self, Inherited, Ports};
-use crate::journal::stream::Header;
-use crate::journal::{client, native, sockets};
+use crate::journal::sockets::{self, Received};
+use crate::journal::stream::{Header, Stream};
+use crate::journal::{client, native};
 use crate::supervisor::{Level, Monotonic};
 
 /// The journal's unit, which gets the sockets.
@@ -29,6 +30,11 @@ const STORE: &str = "store";
 const QUEUE_LENGTH: (&str, &str) = ("/proc/sys/net/unix/max_dgram_qlen", "512");
 /// Streams that are kept at most.
 const MOST_STREAMS: usize = 4096;
+/// Bytes that are read at a time of what nobody is to get, and how often of one stream before the next one has its turn.
+const DRAINED_AT_A_TIME: usize = 64 << 10;
+const MOST_TURNS: usize = 64;
+/// The same of a socket for messages.
+const MOST_DATAGRAMS: usize = 1000;
 /// Bytes of PID 1's own messages that wait while the journal is behind.
 const MOST_WAITING: usize = 64 << 10;
 /// Facility `daemon` of syslog(3).
@@ -43,6 +49,8 @@ pub struct JournalPorts {
     store: OwnedFd,
     lent: OwnedFd,
     streams: BTreeMap<String, OwnedFd>,
+    /// Streams that came while there was no journal, and whose header is not whole yet.
+    arriving: Vec<(OwnedFd, Stream)>,
     root: PathBuf,
     /// Units whose limits were left for the journal.
     published: BTreeSet<String>,
@@ -90,6 +98,7 @@ impl JournalPorts {
             store,
             lent,
             streams,
+            arriving: Vec::new(),
             root: root.to_owned(),
             published: BTreeSet::new(),
         }
@@ -122,6 +131,51 @@ impl JournalPorts {
                 None if name.is_empty() => return,
                 None => drop(self.streams.remove(&name)),
             }
+        }
+    }
+
+    /// Reads and throws away what waits for a journal that is not there, each source for a while. New streams are kept for the journal to
+    /// come, as it would have had them kept.
+    pub fn drain(&mut self) {
+        let mut bytes = vec![0; DRAINED_AT_A_TIME];
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        while self.streams.len() + self.arriving.len() < MOST_STREAMS
+            && let Ok(socket) = accept_with(&self.ports.stdout, flags)
+        {
+            self.arriving.push((socket, Stream::default()));
+        }
+        for (socket, mut stream) in std::mem::take(&mut self.arriving) {
+            match sockets::receive(&socket, &mut bytes) {
+                Ok(Received { count, sender, .. }) if count > 0 => {
+                    if stream.push(bytes.get(..count).unwrap_or_default(), |_, _| {}).is_err() {
+                        continue;
+                    }
+                    if sender.is_none_or(|sender| sender.uid != 0) {
+                        stream.forget_unit();
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // It ended before it had begun.
+                _ => continue,
+            }
+            match stream.header() {
+                Some(header) => drop(self.streams.insert(ports::stream_name(Id::random(), header), socket)),
+                None => self.arriving.push((socket, stream)),
+            }
+        }
+        self.streams.retain(|_, stream| {
+            for _ in 0..MOST_TURNS {
+                match sockets::receive(&*stream, &mut bytes) {
+                    Ok(received) if received.count == 0 => return false,
+                    Ok(_) => {}
+                    Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+                }
+            }
+            true
+        });
+        for socket in [&self.ports.native, &self.ports.syslog] {
+            let turns = (0..MOST_DATAGRAMS).take_while(|_| sockets::receive(socket, &mut bytes).is_ok());
+            let _thrown_away = turns.count();
         }
     }
 
@@ -420,6 +474,36 @@ mod tests {
         assert!(buffer[..received.count].starts_with(b"app\na.service\n30\n1\n"));
         fs::remove_file(root.path().join("run/systemd/journal/stdout")).unwrap();
         assert_eq!(stream_variable(&journal.stream_for("a.service", &exec, "app").unwrap()), None);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_journal_that_does_not_come() {
+        let root = tempfile::tempdir().unwrap();
+        let mut journal = JournalPorts::open(root.path()).unwrap();
+        let stream = journal.stream_for("a.service", &ExecContext::default(), "/usr/bin/app").unwrap();
+        journal.drain();
+        let names: Vec<String> = journal.streams.keys().cloned().collect();
+        let header = names[0].split(' ').nth(2).unwrap();
+        assert_eq!(Header::from_word(header).unwrap().identifier, "app", "{names:?}");
+        // More than any socket holds; the writer is another thread, which would wait.
+        let mut writer = fs::File::from(stream);
+        let flood = std::thread::spawn(move || {
+            let line = [b'x'; 4096];
+            (0..8192).for_each(|_| writer.write_all(&line).unwrap());
+        });
+        while !flood.is_finished() {
+            journal.drain();
+        }
+        flood.join().unwrap();
+        let syslog = std::os::unix::net::UnixDatagram::unbound().unwrap();
+        let path = root.path().join("run/systemd/journal").join(ports::SYSLOG);
+        syslog.set_nonblocking(true).unwrap();
+        while syslog.send_to(b"<6>x", &path).is_ok() {}
+        journal.drain();
+        syslog.send_to(b"<6>x", &path).unwrap();
+        // The writer is gone.
+        journal.drain();
+        assert!(journal.streams.is_empty() && journal.arriving.is_empty());
     }
 
     #[test]

@@ -20,15 +20,18 @@ mod journal;
 mod listen;
 mod load;
 pub mod logs;
+mod milestones;
 mod notify;
 mod path_units;
 mod paths;
 mod process;
 mod properties;
 mod reexec;
+mod relief;
 mod server;
 mod shell;
 mod socket_units;
+mod spare;
 mod timer_units;
 mod translate;
 mod trigger_effects;
@@ -89,6 +92,9 @@ fn supervise() -> std::io::Result<(PowerAction, Option<Watchdog>)> {
         virtualization: virtualization(),
     };
     let mut info = info;
+    if let Err(error) = process::have_many_open_files() {
+        info.warnings.push(format!("limit of open files: {error}"));
+    }
     if let Err(error) = crate::sys::loopback::bring_up() {
         info.warnings.push(format!("loopback link: {error}"));
     }

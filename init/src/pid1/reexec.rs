@@ -3,6 +3,7 @@
 //! The state goes through a memory file as JSON, descriptors stay open under their numbers. What cannot be carried over
 //! is made anew: watches, cgroup events, the control connections of clients (who connect again).
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -43,6 +44,12 @@ pub struct Handover {
     started: Monotonic,
     awaited: Vec<String>,
     runs: Vec<(String, RunIdentity)>,
+    /// `$MONITOR_INVOCATION_ID` of those who are started when these have ended.
+    #[serde(default)]
+    last_invocations: Vec<(String, String)>,
+    /// `$TRIGGER_PATH` of what these path units have started.
+    #[serde(default)]
+    triggering_paths: Vec<(String, String)>,
     /// Deadlines of boot and shutdown.
     pub deadlines: Deadlines,
 }
@@ -140,6 +147,9 @@ impl Shell {
 
     fn hand_over<'a>(&'a self, kept: &mut Kept<'a>) -> io::Result<Handover> {
         let name = |unit: UnitId| self.sup.name(unit).to_owned();
+        let texts = |map: &BTreeMap<UnitId, String>| -> Vec<(String, String)> {
+            map.iter().map(|(unit, text)| (name(*unit), text.clone())).collect()
+        };
         let mut outputs = Vec::new();
         for (_, source) in self.watches.iter() {
             if let Source::Output { unit, pid, pipe, .. } = source {
@@ -175,6 +185,8 @@ impl Shell {
             started: self.started,
             awaited: self.awaited.iter().map(|unit| name(*unit)).collect(),
             runs: self.runs.iter().map(|(unit, run)| (name(*unit), run.clone())).collect(),
+            last_invocations: texts(&self.last_invocations),
+            triggering_paths: texts(&self.triggering_paths),
             deadlines: self.health.deadlines(),
         })
     }
@@ -190,7 +202,7 @@ impl Shell {
             let Some(unit) = self.sup.lookup(&saved.unit) else { continue };
             self.processes.insert(
                 saved.process,
-                Entry { unit, pid: saved.pid, report: None, adopted: None, failure: None },
+                Entry { unit, pid: saved.pid, report: None, adopted: None, failure: None, launch: None },
             );
             self.pids.insert(saved.pid, saved.process);
             if saved.adopted {
@@ -229,6 +241,12 @@ impl Shell {
         }
         for (unit, run) in handover.runs {
             self.runs.extend(self.sup.lookup(&unit).map(|unit| (unit, run)));
+        }
+        for (unit, invocation) in handover.last_invocations {
+            self.last_invocations.extend(self.sup.lookup(&unit).map(|unit| (unit, invocation)));
+        }
+        for (unit, path) in handover.triggering_paths {
+            self.triggering_paths.extend(self.sup.lookup(&unit).map(|unit| (unit, path)));
         }
         for unit in self.sup.ids() {
             self.resume_unit(unit);

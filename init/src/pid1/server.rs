@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, SocketType, accept_with, listen, send, sockopt};
 
-use super::shell::{Shell, Stage, now};
+use super::shell::{Shell, now};
 use super::views;
 use super::watches::Source;
 use crate::control::{Answer, Call, Frames, JobRequest, Method, Refusal, RefusalKind, Reply};
@@ -138,7 +138,15 @@ impl Shell {
     pub(super) fn accept_clients(&mut self) {
         loop {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let Ok(socket) = accept_with(&self.server.listener, flags) else { return };
+            let socket = match accept_with(&self.server.listener, flags) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    if self.spare.refuse(&self.server.listener, error) {
+                        self.say(Level::Warning, &format!("a client was refused: {error}"));
+                    }
+                    return;
+                }
+            };
             while self.server.clients.len() >= MOST_CLIENTS {
                 let Some(key) = self.server.spared() else { break };
                 self.watches.remove(key);
@@ -371,21 +379,6 @@ impl Shell {
         self.log_unit(Some(id), Level::Info, &format!("{} requested", request.verb));
         self.carry_out(effects);
         answer
-    }
-
-    /// Whether every job of the boot is over.
-    pub(super) fn notice_startup(&mut self) {
-        if self.stage == Stage::Starting && self.sup.job_count() == 0 {
-            self.stage = Stage::Up;
-            if let Some(cgroups) = &mut self.cgroups {
-                cgroups.end_startup();
-            }
-            self.update_slices();
-            let state = views::state(self);
-            let seconds = now().0 as f64 / 1e6;
-            self.console.good(format_args!("Startup finished, {state}, {seconds:.2} s after the kernel"));
-            self.say(Level::Info, &format!("startup finished, {state}"));
-        }
     }
 }
 

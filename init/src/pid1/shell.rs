@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image_config::unit::{Service, Unit};
 use rustix::event::Timespec;
@@ -21,18 +21,18 @@ use super::logs::{LogSink, Record};
 use super::notify::NotifySocket;
 use super::path_units::Watchers;
 use super::reexec::Handover;
+use super::relief::Relief;
 use super::server::Server;
 use super::socket_units::Sockets;
+use super::spare::Spare;
 use super::watches::{Source, Watches};
 use super::zones::ZoneFiles;
-use crate::early::VOLATILE_FLAG;
 use crate::early::watchdog::Watchdog;
 use crate::supervisor::{
-    ActiveState, Effect, Event, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId,
-    RequestError, Supervisor, UnitId, UnitKind,
+    Effect, Event, JobKind, Level, LoadState, Mode, Monotonic, PowerAction, ProcessId, RequestError,
+    Supervisor, UnitId, UnitKind,
 };
 use crate::sys::signals::{self, Signals};
-use crate::systemctl::HEALTH_MEMBERS;
 
 /// A process of a unit.
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub adopted: Option<u64>,
     /// Why it could not become its program; it is about to end.
     pub failure: Option<crate::sys::spawn::Failure>,
+    /// What the process works with until it has executed its program.
+    pub launch: Option<Box<crate::sys::launch::Launch>>,
 }
 
 /// Which parts of the machine's life it is in.
@@ -130,6 +132,12 @@ pub struct Shell {
     pub(super) signals: Signals,
     pub(super) notify: NotifySocket,
     pub(super) button: Option<super::button::PowerButton>,
+    pub(super) spare: Spare,
+    pub(super) relief: Relief,
+    /// The machine's language, as of the last time that files were read.
+    pub(super) locale: Vec<(String, String)>,
+    /// `/dev/null`, for standard inputs.
+    pub(super) null: Option<OwnedFd>,
 }
 
 /// Signals that PID 1 listens to. Those from `SIGRTMIN+3` on are systemd's power signals.
@@ -168,6 +176,7 @@ impl Shell {
         let realtime = signals::first_realtime();
         let power: Vec<i32> = (3..=5).map(|offset| realtime + offset).collect();
         let all: Vec<i32> = SIGNALS.into_iter().chain(power).collect();
+        signals::ignore_none();
         let signals = Signals::open(&all)?;
         let watches = Watches::new()?;
         let (notify, server) = match setup.handover.as_ref().and_then(Handover::own_sockets) {
@@ -211,7 +220,12 @@ impl Shell {
             watches,
             signals,
             button: None,
+            spare: Spare::new(),
+            relief: Relief::default(),
+            locale: Vec::new(),
+            null: std::fs::File::open("/dev/null").ok().map(OwnedFd::from),
         };
+        shell.locale = super::process::locale(&shell.root);
         if setup.with_cgroups {
             match Cgroups::take_over() {
                 Ok(cgroups) => shell.cgroups = Some(cgroups),
@@ -307,6 +321,7 @@ impl Shell {
     /// `daemon-reload`: reads all files again; nothing that runs is touched.
     pub(super) fn reload_files(&mut self) {
         let names: Vec<String> = self.sup.names().map(str::to_owned).collect();
+        self.locale = super::process::locale(&self.root);
         self.sup.forget_files();
         self.units.clear();
         self.hooks.clear();
@@ -411,6 +426,7 @@ impl Shell {
         if self.waits_for_device() {
             until = until.min(now.after(DEVICE_PAUSE));
         }
+        until = until.min(self.relief.next(now).unwrap_or(until));
         let micros = until.0.saturating_sub(now.0);
         Timespec {
             tv_sec: i64::try_from(micros / 1_000_000).unwrap_or(i64::MAX),
@@ -451,51 +467,13 @@ impl Shell {
         if self.waits_for_device() {
             self.look_for_devices();
         }
+        self.relieve_services();
         self.notice_startup();
         self.carry_out(Vec::new());
-    }
-
-    /// What keeps the boot from being a good one, a line each.
-    fn missing_members(&self) -> Vec<String> {
-        let units =
-            HEALTH_MEMBERS.iter().filter_map(|name| self.sup.lookup(name).and_then(|id| self.sup.unit(id)));
-        // Without a job and not failed: this boot was not meant to start it.
-        let missing = units.filter(|unit| {
-            !unit.active().is_up() && (unit.job.is_some() || unit.active() == ActiveState::Failed)
-        });
-        let mut lines: Vec<String> = missing
-            .map(|unit| {
-                let state = unit.sub.word();
-                format!("{} is not up: {state} {}", unit.spec.name, unit.run.reason).trim_end().to_owned()
-            })
-            .collect();
-        if Path::new(VOLATILE_FLAG).exists() {
-            lines.push("STATE is not usable, /var is volatile".to_owned());
-        }
-        lines
     }
 
     /// After the last unit: closes everything but the watchdog.
     pub fn finish(self) -> Option<Watchdog> {
         self.health.into_watchdog()
-    }
-
-    /// Marks that this boot will set, for the line of boot times.
-    pub fn expected_marks(&self) -> Vec<&'static str> {
-        let wanted = |name: &str| {
-            self.sup.lookup(name).and_then(|id| self.sup.unit(id)).is_some_and(|unit| unit.job.is_some())
-        };
-        let marks = [
-            ("ferrite-network.service", "network"),
-            ("etcd.service", "etcd"),
-            ("boot-complete.target", "complete"),
-        ];
-        let mut expected: Vec<&'static str> =
-            marks.into_iter().filter(|(unit, _)| wanted(unit)).map(|(_, mark)| mark).collect();
-        let mut names = self.sup.ids().map(|id| self.sup.name(id));
-        if names.any(|name| name.starts_with("serial-getty@") || name.starts_with("getty@")) {
-            expected.push("login");
-        }
-        expected
     }
 }

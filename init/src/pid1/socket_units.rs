@@ -190,7 +190,13 @@ impl Shell {
             match accept_with(&open.descriptor, SocketFlags::CLOEXEC) {
                 Ok(connection) => self.accepted(unit, connection),
                 Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {}
-                Err(_) => return,
+                Err(error) => {
+                    if self.spare.refuse(&open.descriptor, error) {
+                        let text = format!("a connection was refused: {error}");
+                        self.log_unit(Some(unit), Level::Warning, &text);
+                    }
+                    return;
+                }
             }
             self.carry_out(Vec::new());
         }

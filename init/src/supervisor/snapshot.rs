@@ -30,6 +30,8 @@ pub struct UnitSnapshot {
     active_since: Option<Monotonic>,
     times: Times,
     present: bool,
+    #[serde(default)]
+    activated_by: Option<String>,
     last_trigger: Option<Monotonic>,
     next_elapse: Option<Monotonic>,
     accepted: u32,
@@ -62,6 +64,7 @@ impl Supervisor {
             active_since: unit.active_since,
             times: unit.times,
             present: unit.present,
+            activated_by: unit.activated_by.map(|by| self.name(by).to_owned()),
             last_trigger: unit.last_trigger,
             next_elapse: unit.next_elapse,
             accepted: unit.accepted,
@@ -87,8 +90,10 @@ impl Supervisor {
         self.last_job = snapshot.last_job;
         for saved in snapshot.units {
             let id = self.lookup_or_insert(&saved.name);
+            let activated_by = saved.activated_by.map(|by| self.lookup_or_insert(&by));
             let Some(unit) = self.units.get_mut(id.index()) else { continue };
             unit.sub = saved.sub;
+            unit.activated_by = activated_by;
             unit.run = saved.run;
             unit.condition = saved.condition;
             unit.changed_at = saved.changed_at;

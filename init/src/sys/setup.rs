@@ -14,17 +14,12 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Unblocks all signals and gives all of them their default action, but SIGPIPE, which can be ignored instead.
+/// Unblocks all signals; SIGPIPE, which this program ignores, stays ignored or gets its default action. All others have theirs already
+/// ([`super::spawn`], [`super::signals::ignore_none`]).
 pub fn reset_signals(ignore_sigpipe: bool) {
-    // SAFETY: the set is initialised by sigemptyset before it is used; the actions are constants. Numbers that have no
-    // action to set (SIGKILL, SIGSTOP, the C library's own) are refused without effect.
+    // SAFETY: the set is initialised by sigemptyset before it is used; the actions are constants.
     unsafe {
-        for number in 1..65 {
-            libc::signal(number, libc::SIG_DFL);
-        }
-        if ignore_sigpipe {
-            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        }
+        libc::signal(libc::SIGPIPE, if ignore_sigpipe { libc::SIG_IGN } else { libc::SIG_DFL });
         let mut mask: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut mask);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, std::ptr::null_mut());

@@ -118,6 +118,22 @@ pub fn send_all(signal: i32) {
     unsafe { libc::kill(-1, signal) };
 }
 
+/// Gives the default action to every signal that whoever started this process has made it ignore, for the processes that it starts inherit
+/// that; but for SIGPIPE, which the Rust runtime ignores.
+pub fn ignore_none() {
+    for number in (1..65).filter(|number| *number != libc::SIGPIPE) {
+        let mut old = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: a null action changes nothing; the old one is written to a live local, zeroed for the case that the number has no action.
+        // Setting the default action of one that is ignored replaces no handler.
+        unsafe {
+            libc::sigaction(number, std::ptr::null(), old.as_mut_ptr());
+            if old.assume_init().sa_sigaction == libc::SIG_IGN {
+                libc::signal(number, libc::SIG_DFL);
+            }
+        }
+    }
+}
+
 /// Makes orphans of this process's descendants its children, as they are PID 1's.
 ///
 /// # Errors

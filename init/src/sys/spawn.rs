@@ -2,7 +2,8 @@
 //!
 //! PID 1 has one thread, so the child is a plain copy of it that may do anything: look users up, wait for a file system,
 //! mount. PID 1 waits for none of it; what goes wrong comes through a pipe. (Executing this binary once more in between,
-//! as systemd does with its executor, would cost more than the pages that a copy of a process this small dirties.)
+//! as systemd does with its executor, would cost more than the pages that a copy of a process this small dirties.) What
+//! needs none of that is started by [`super::launch`].
 #![allow(unsafe_code, reason = "clone3 and execve have no safe form")]
 
 use std::ffi::CString;
@@ -51,22 +52,24 @@ impl Failure {
 /// `struct clone_args` of clone3(2).
 #[repr(C)]
 #[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct CloneArgs {
+    pub flags: u64,
+    pub pidfd: u64,
+    pub child_tid: u64,
+    pub parent_tid: u64,
+    pub exit_signal: u64,
+    pub stack: u64,
+    pub stack_size: u64,
+    pub tls: u64,
+    pub set_tid: u64,
+    pub set_tid_size: u64,
+    pub cgroup: u64,
 }
 
+/// `CLONE_CLEAR_SIGHAND`, linux/sched.h; since Linux 5.5: no handler of this program is left in the child.
+pub(super) const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// `CLONE_INTO_CGROUP`, linux/sched.h; since Linux 5.7.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(super) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Starts a process, in the cgroup whose folder is given. It runs `child`, which returns only when it has failed to
 /// become another program; it gets the descriptor of its report to keep its hands off.
@@ -119,8 +122,11 @@ pub fn copy(work: impl FnOnce() -> u8) -> io::Result<u32> {
 
 /// fork(2) with a cgroup to start in; 0 in the child.
 fn clone_process(cgroup: Option<BorrowedFd<'_>>) -> io::Result<u32> {
-    let mut request =
-        CloneArgs { exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()), ..CloneArgs::default() };
+    let mut request = CloneArgs {
+        flags: CLONE_CLEAR_SIGHAND,
+        exit_signal: u64::from(libc::SIGCHLD.cast_unsigned()),
+        ..CloneArgs::default()
+    };
     if let Some(cgroup) = cgroup {
         request.flags |= CLONE_INTO_CGROUP;
         request.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());

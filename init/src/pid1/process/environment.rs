@@ -25,6 +25,8 @@ pub(super) struct Known<'a> {
     pub connected: Connected,
     /// Names of the descriptors that are handed over.
     pub names: &'a [&'a str],
+    /// The process's own PID, or what stands for it.
+    pub pid: &'a str,
 }
 
 /// Where the machine's language is set, locale.conf(5), and its variables.
@@ -52,7 +54,7 @@ const PRESSURE_THRESHOLD: &str = "c29tZSAyMDAwMDAgMjAwMDAwMAA=";
 /// Puts the environment together; of two settings of one name the later one wins.
 pub(super) fn build(exec: &ExecContext, how: &Circumstances<'_>, known: &Known<'_>) -> Step<Environment> {
     let mut all = Environment::new();
-    set_machine(&mut all, how.root);
+    set_machine(&mut all, how.locale);
     let mut set = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
     for (name, value) in &how.variables {
         set(name, value.clone());
@@ -60,14 +62,13 @@ pub(super) fn build(exec: &ExecContext, how: &Circumstances<'_>, known: &Known<'
     if let Some(pid) = how.main_pid {
         set("MAINPID", pid.to_string());
     }
-    let own_pid = std::process::id().to_string();
-    set("SYSTEMD_EXEC_PID", own_pid.clone());
+    set("SYSTEMD_EXEC_PID", known.pid.to_owned());
     set("INVOCATION_ID", how.run.invocation.clone());
     if how.variables.iter().any(|(name, _)| *name == "WATCHDOG_USEC") {
-        set("WATCHDOG_PID", own_pid.clone());
+        set("WATCHDOG_PID", known.pid.to_owned());
     }
     if !known.names.is_empty() {
-        set("LISTEN_PID", own_pid);
+        set("LISTEN_PID", known.pid.to_owned());
         set("LISTEN_FDS", known.names.len().to_string());
         set("LISTEN_FDNAMES", known.names.join(":"));
     }
@@ -119,16 +120,18 @@ pub(super) fn build(exec: &ExecContext, how: &Circumstances<'_>, known: &Known<'
     Ok(all)
 }
 
-/// What every service sees: the manager's own environment.
-fn set_machine(all: &mut Environment, root: &Path) {
-    all.insert("PATH".to_owned(), SEARCH_PATH.join(":"));
+/// The machine's language as it is set, locale.conf(5).
+pub fn locale(root: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(root.join(LOCALE_FILE)).unwrap_or_default();
-    let written = parse_environment_file(&text);
-    all.extend(
-        written
-            .into_iter()
-            .filter(|(name, value)| LOCALE_NAMES.contains(&name.as_str()) && !value.is_empty()),
-    );
+    let mut written = parse_environment_file(&text);
+    written.retain(|(name, value)| LOCALE_NAMES.contains(&name.as_str()) && !value.is_empty());
+    written
+}
+
+/// What every service sees: the manager's own environment.
+fn set_machine(all: &mut Environment, locale: &[(String, String)]) {
+    all.insert("PATH".to_owned(), SEARCH_PATH.join(":"));
+    all.extend(locale.iter().cloned());
     all.entry("LANG".to_owned()).or_insert_with(|| "C.UTF-8".to_owned());
 }
 
@@ -223,13 +226,21 @@ mod tests {
             run: &run,
             descriptors: Vec::new(),
             cgroup: None,
+            locale: &locale(root),
         };
         let identity = Identity::resolve(&service.exec, root, &run)?;
         let folders = Folders::default();
         let connected = Connected { journal: Some((1, 2)) };
         let names = ["web", "stored"];
-        let known =
-            Known { identity: &identity, folders: &folders, credentials: None, connected, names: &names };
+        let pid = std::process::id().to_string();
+        let known = Known {
+            identity: &identity,
+            folders: &folders,
+            credentials: None,
+            connected,
+            names: &names,
+            pid: &pid,
+        };
         build(&service.exec, &how, &known)
     }
 

@@ -241,6 +241,7 @@ mod tests {
             run: &run,
             descriptors: Vec::new(),
             cgroup: None,
+            locale: &[],
         };
         let identity = Identity::resolve(&service.exec, root, &run)?;
         make(&service.exec, &how, &identity)

@@ -10,9 +10,27 @@ use rustix::thread::CpuSet;
 use super::{Context, Step, code};
 use crate::sys::setup;
 
+/// Open files of a process whose unit says nothing: systemd's `DefaultLimitNOFILE=`. Programs that use select(2) need the lower one.
+const OPEN_FILES: Rlimit = Rlimit { current: Some(1024), maximum: Some(512 << 10) };
+
+/// The same as the kernel takes it.
+pub(super) const OPEN_FILES_RAW: [u64; 2] = [1024, 512 << 10];
+
+/// Lets this process have as many open files as there may be: it holds a copy of every stream to the journal. The processes that it starts
+/// get [`OPEN_FILES`].
+///
+/// # Errors
+/// The kernel's.
+pub fn have_many_open_files() -> io::Result<()> {
+    let most = Rlimit { current: OPEN_FILES.maximum, ..OPEN_FILES };
+    Ok(setrlimit(rustix::process::Resource::Nofile, most)?)
+}
+
 /// `OOMScoreAdjust=`, `Nice=`, `CPUScheduling...=`, `CPUAffinity=`, `IOScheduling...=`, `TimerSlackNSec=`,
 /// `Personality=`.
 pub(super) fn set_limits_of_process(exec: &ExecContext) -> Step<()> {
+    // Without the privilege it has what its parent has.
+    let _lower = setrlimit(rustix::process::Resource::Nofile, OPEN_FILES);
     if let Some(score) = exec.oom_score_adjust {
         match fs::write("/proc/self/oom_score_adj", score.to_string()) {
             // In a container nobody may lower it; systemd too goes on.

@@ -2,7 +2,8 @@
 //!
 //! All of this runs in the child ([`crate::sys::spawn`]), so it may wait for whatever it likes: a name to be looked up, a
 //! file on a dead network, a mount. Each step that fails ends the process with the exit code that systemd has for it,
-//! and a text that names the setting and the reason. Start reading at [`become_program`]: the steps in their order.
+//! and a text that names the setting and the reason. Start reading at [`become_program`]: the steps in their order. Processes
+//! with nothing to wait for, which most are, come about without all that: `direct`.
 //!
 //! Deliberately absent: PAM (`PAMName=` sets up the session's environment alone, for there is no libpam in a static
 //! binary), name services beyond `/etc/passwd` and `/etc/group`, AppArmor, SELinux and SMACK.
@@ -11,6 +12,7 @@ mod capabilities;
 mod control_group;
 mod credentials;
 mod devices;
+mod direct;
 mod environment;
 mod folders;
 mod identity;
@@ -31,8 +33,11 @@ use image_config::unit::value::SEARCH_PATH;
 use image_config::unit::{ExecCommand, ExecContext, Sandbox, Service, WorkingDirectory};
 
 pub use self::credentials::folder as credentials_folder;
+pub use self::direct::launch;
+pub use self::environment::locale;
 pub use self::folders::{private_tmp_folders, runtime_folders};
 use self::identity::Identity;
+pub use self::kernel::have_many_open_files;
 use crate::supervisor::Phase;
 use crate::sys::setup;
 use crate::sys::spawn::{self, Failure, ReportPipe};
@@ -60,6 +65,8 @@ pub struct Circumstances<'a> {
     pub descriptors: Vec<(OwnedFd, String)>,
     /// Folder of its cgroup.
     pub cgroup: Option<PathBuf>,
+    /// The machine's language.
+    pub locale: &'a [(String, String)],
 }
 
 /// What one start of a unit has for itself, until the unit is released.
@@ -204,8 +211,15 @@ fn set_up(command: &ExecCommand, mut how: Circumstances<'_>, report: &mut Report
     let folders = folders::make(exec, &how, &identity)?;
     let credentials = credentials::provide(exec, &how, &identity)?;
     let names: Vec<&str> = descriptors.iter().map(|(_, name)| name.as_str()).collect();
-    let known =
-        environment::Known { identity: &identity, folders: &folders, credentials, connected, names: &names };
+    let pid = std::process::id().to_string();
+    let known = environment::Known {
+        identity: &identity,
+        folders: &folders,
+        credentials,
+        connected,
+        names: &names,
+        pid: &pid,
+    };
     let environment = environment::build(exec, &how, &known)?;
     kernel::join_keyring(&sandbox)?;
     // Before the mounts, which may hide what classes of devices there are.
@@ -321,6 +335,7 @@ mod tests {
                 run: &run,
                 descriptors: Vec::new(),
                 cgroup: None,
+                locale: &[],
             };
             let scope = Scope::of(&command, &how);
             (scope.identity, scope.sandbox)
