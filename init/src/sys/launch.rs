@@ -181,7 +181,7 @@ fn clone(cgroup: Option<BorrowedFd<'_>>, launch: &mut Box<Launch>) -> io::Result
     let unaligned = base.align_offset(16);
     request.stack = (base as u64).saturating_add(unaligned as u64);
     request.stack_size = (STACK.saturating_sub(unaligned) & !15) as u64;
-    let result: isize;
+    let result: i64;
     // SAFETY: `request` is a valid clone_args of the size given, which the kernel only reads. In this process the call is like any other. The
     // child begins behind the system call too, but with the stack pointer at the end of the launch's stack, which is aligned and nobody
     // else's; it calls `child`, which never returns, with the launch, which the caller keeps. It shares this process's memory, of which it
@@ -197,7 +197,7 @@ fn clone(cgroup: Option<BorrowedFd<'_>>, launch: &mut Box<Launch>) -> io::Result
             "call r13",
             "ud2",
             "2:",
-            inlateout("rax") libc::SYS_clone3 as isize => result,
+            inlateout("rax") libc::SYS_clone3 => result,
             in("rdi") &raw mut request,
             in("rsi") size_of::<CloneArgs>(),
             in("r12") &raw const **launch,
@@ -263,8 +263,8 @@ fn become_program(launch: &Launch) -> (u8, i32) {
 }
 
 /// Writes a number in decimal, and a NUL behind it, to each of these places, which have room for [`PID_PLACE`] and a NUL.
-fn write_pid(places: &[*mut u8], pid: isize) {
-    const DIGITS: [isize; PID_PLACE.len()] = [1_000_000, 100_000, 10_000, 1000, 100, 10, 1];
+fn write_pid(places: &[*mut u8], pid: i64) {
+    const DIGITS: [i64; PID_PLACE.len()] = [1_000_000, 100_000, 10_000, 1000, 100, 10, 1];
     for place in places {
         let mut at = 0;
         for unit in DIGITS.iter().filter(|unit| pid >= **unit) {
@@ -285,14 +285,14 @@ fn checked(number: libc::c_long, arguments: [usize; 5]) -> Result<(), i32> {
 }
 
 /// A call of the kernel: its answer, or an error's number below zero. Private, for what the arguments must be depends on the call.
-fn call(number: libc::c_long, arguments: [usize; 5]) -> isize {
+fn call(number: libc::c_long, arguments: [usize; 5]) -> i64 {
     let [first, second, third, fourth, fifth] = arguments;
-    let result: isize;
+    let result: i64;
     // SAFETY: the callers above pass numbers, and pointers to what a live launch or their own frame holds.
     unsafe {
         asm!(
             "syscall",
-            inlateout("rax") number as isize => result,
+            inlateout("rax") number => result,
             in("rdi") first,
             in("rsi") second,
             in("rdx") third,

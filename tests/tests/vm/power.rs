@@ -37,7 +37,7 @@ fn state_is_clean(disk: &mut DiskFile, path: &Path) -> Result<()> {
     let tools = Tools::of_packages(&["e2fsprogs"])?;
     let check = tools.command("e2fsck")?.args(["-f", "-n", &place]).output()?;
     ensure!(check.status.success(), "e2fsck: {}", String::from_utf8_lossy(&check.stdout));
-    let header = tools.command("dumpe2fs")?.args(["-h", &place]).output()?;
+    let header = tools.command("tune2fs")?.args(["-l", &place]).output()?;
     let text = String::from_utf8_lossy(&header.stdout);
     let state = text.lines().find_map(|line| line.strip_prefix("Filesystem state:"));
     ensure!(state.map(str::trim) == Some("clean") && !text.contains("needs_recovery"), "{text}");
@@ -103,7 +103,8 @@ fn what_holds_on_to_disks_does_not_keep_them() -> Result<()> {
     guest.wait_for_shell()?;
     guest.check("systemctl start hung.service holder.service private.service")?;
     // A file system in a file, memory in another one, and a mount over a mount.
-    guest.check("dd if=/dev/zero of=/var/inner bs=1M count=8 && mke2fs -q -t ext4 -F /var/inner")?;
+    guest
+        .check("dd if=/dev/zero of=/var/inner bs=1M count=8 && /usr/sbin/mke2fs -q -t ext4 -F /var/inner")?;
     guest.check("modprobe loop && mkdir -p /run/inner && busybox losetup /dev/loop0 /var/inner")?;
     guest.check("mount /dev/loop0 /run/inner && mount -t tmpfs none /run/inner && echo x > /run/inner/x")?;
     guest.check(
@@ -125,8 +126,9 @@ fn ctrl_alt_del_takes_an_emergency_shell_down_in_order() -> Result<()> {
     let mut guest = Guest::start(&path, &options)?;
     guest.wait_for_shell()?;
     wait_until_good(&mut guest)?;
-    guest.check("systemctl isolate emergency.target")?;
-    // The login's shell and that of the emergency share the console; either may take the line.
+    // It takes the console away from the login's shell.
+    guest.vm().console().send("systemctl isolate emergency.target\n")?;
+    guest.expect("Enter 'help'")?;
     assert_eq!(guest.check("systemctl is-active emergency.service")?.trim(), "active");
     // What the kernel sends on Ctrl-Alt-Del, reboot(2).
     guest.vm().console().send("kill -INT 1\n")?;
