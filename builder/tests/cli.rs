@@ -372,6 +372,50 @@ fn validate_tells_valid_from_broken_from_unreadable() {
 }
 
 #[test]
+fn validate_judges_user_data_and_units() {
+    let seeds = source().join("image-config/tests/seeds");
+    let printed = seeds.join("user-data.yml");
+    let found = ferrite([Path::new("validate"), &printed]);
+    assert_eq!((found.code, found.stderr.as_str()), (1, ""), "{found:?}");
+    let want = "user-data.yml:15:2: error: the indentation of `fleet:` does not match: 1 space, where the lines above have 0 or 2\n   \
+                |\n15 |  fleet:\n   |  ^^^^^\nhint: indent it by 2 to put it beside `units:` (line 10), by 0 to put it beside `coreos:` (line 2)\n";
+    assert!(found.stdout.ends_with(want), "{}", found.stdout);
+
+    let fixed = seeds.join("user-data.fixed.yml");
+    let found = ferrite([Path::new("validate"), &fixed]);
+    assert_eq!(found.code, 0, "{found:?}");
+    assert_eq!(found.stdout.matches(": warning: ").count(), 3, "{found:?}");
+    assert!(found.stderr.contains("a valid cloud-config, with 3 warnings"), "{found:?}");
+    assert_eq!(ferrite([Path::new("validate"), Path::new("--strict"), &fixed]).code, 1);
+    let found = ferrite([Path::new("validate"), Path::new("--json"), &fixed]);
+    let json: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(
+        (&json["valid"], json["findings"].as_array().map(Vec::len)),
+        (&serde_json::json!(true), Some(3))
+    );
+
+    // Without the first line: told, and the rest judged all the same.
+    let folder = tempfile::tempdir().unwrap();
+    let headless = folder.path().join("user-data.yml");
+    let text = fs::read_to_string(&printed).unwrap().replacen("#cloud-config\n", "", 1);
+    fs::write(&headless, text).unwrap();
+    let found = ferrite([Path::new("validate"), &headless]);
+    assert_eq!(found.code, 1);
+    assert!(found.stdout.contains(":1:1: error: must be \"#cloud-config\""), "{found:?}");
+    assert!(found.stdout.contains(":14:2: error: the indentation of `fleet:`"), "{found:?}");
+
+    let found = ferrite([Path::new("validate"), &seeds.join("nginx-sidekick@.service")]);
+    assert!(
+        found.stdout.contains("nginx-sidekick@.service:7:1: warning: `ExecStart=` is ignored"),
+        "{found:?}"
+    );
+    let found = ferrite([Path::new("validate"), &seeds.join("nginx@.service")]);
+    assert_eq!((found.code, found.stdout.as_str()), (0, ""), "{found:?}");
+    let found = ferrite([Path::new("validate"), &seeds.join("fleet.service.d/40-fleet-metadata.conf")]);
+    assert_eq!((found.code, found.stdout.as_str()), (0, ""), "{found:?}");
+}
+
+#[test]
 fn inspect_explains_an_image_for_people_and_for_scripts() {
     let found = ferrite([Path::new("inspect"), image(), Path::new("--verify")]);
     assert_eq!(found.code, 0, "{found:?}");

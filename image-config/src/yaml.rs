@@ -67,9 +67,9 @@ pub fn parse<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Diagnosti
 /// Most signs of a text that can stand for a node each. A parser's events take a hundred bytes of memory, so that a few megabytes of commas
 /// would fill a small machine's; nobody writes as many.
 const MOST_SIGNS: usize = 500_000;
-/// Most steps of libyaml in looking for the key that a `:` belongs to: at each sign it looks at every bracket that is open. It takes about a
+/// Most steps of libyaml in looking for the key that a `:` belongs to: at each sign it looks at every bracket that is open. It takes a part of a
 /// second for as many; how deep a text really is only libyaml knows.
-const MOST_LOOKS: usize = 1_000_000_000;
+const MOST_LOOKS: usize = 300_000_000;
 
 /// Reads one document as a tree, in which everything knows its place. An empty text is nothing, not a mistake.
 ///

@@ -120,6 +120,22 @@ fn judge(path: &Path, bytes: &[u8]) -> Vec<Finding> {
     }
 }
 
+#[test]
+fn the_config_with_every_key_is_valid() {
+    let text = fs::read_to_string(folder("tests/every-key.yml")).unwrap();
+    let found = user_data("every-key.yml", text.as_bytes());
+    assert_eq!(found, [], "{found:#?}");
+    // It is what it says: each key of the page's tables occurs in it, those of daemons and old names aside.
+    let page = fs::read_to_string(folder("../docs/user-data.md")).unwrap();
+    let keys = page[page.find("### Top level").unwrap()..page.find("### `coreos.oem`").unwrap()]
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    for key in keys.filter(|key| !["hashed_passwd", "source"].contains(key)) {
+        assert!(text.contains(&format!("{key}:")), "{key}");
+    }
+}
+
 /// A fenced block of a page.
 struct Sample {
     page: String,

@@ -79,6 +79,19 @@ pub fn plan(source: &Source, facts: &Facts) -> Outcome {
     Outcome::Plan(plan, Diagnostics::new(merging.findings))
 }
 
+/// Every finding in a config and in those that it holds itself (`data:`); others are not fetched for it.
+#[must_use]
+pub fn judge(source: &Source) -> Diagnostics {
+    let facts = Facts::default();
+    let mut merging =
+        Merging { facts: &facts, missing: Vec::new(), findings: Vec::new(), left: MOST_CONFIGS };
+    let config = read(source, &mut merging.findings);
+    if !merging.has_errors() {
+        merging.resolve(config, 0);
+    }
+    Diagnostics::new(merging.findings)
+}
+
 /// Judges a text. What is wrong with it is among the findings and left out of the result.
 fn read(source: &Source, findings: &mut Vec<Diagnostic>) -> Config {
     let empty = || Config { json: Json::Object(serde_json::Map::new()), places: Places::new() };

@@ -156,7 +156,10 @@ impl<'a> Report<'a> {
             }
             _ => None,
         };
-        let message = format!("`{name}`: {want} belongs here, not {}", node.kind());
+        let message = match name {
+            "" => format!("{want} belongs here, not {}", node.kind()),
+            name => format!("`{name}`: {want} belongs here, not {}", node.kind()),
+        };
         self.error(node.at, message, hint.map(str::to_owned));
         None
     }

@@ -520,7 +520,7 @@ fn too_much_of_anything_is_refused_in_bounded_time() {
     let open = yaml(&"[".repeat(8_000_000));
     assert!(refused_in_time(open.as_bytes()).contains("more than"));
     // As deep as what gets past the first look, in the way that costs the parser most.
-    for body in ["[".repeat(31_000), "{a: ".repeat(22_000), "- ".repeat(400_000), "? ".repeat(400_000)] {
+    for body in ["[".repeat(17_000), "{a: ".repeat(12_000), "- ".repeat(400_000), "? ".repeat(400_000)] {
         refused_in_time(yaml(&body).as_bytes());
     }
     assert!(refused_in_time(yaml(&"{a: ".repeat(200_000)).as_bytes()).contains("too many brackets"));
@@ -644,6 +644,22 @@ fn mistakes_of_ignition_are_told_with_path_and_place() {
     }
     assert!(findings("{}")[0].3.contains("not an Ignition config"));
     assert!(findings("{\"ignition\": {\"version\": \"3.0.0\"}")[0].3.contains("never closed"));
+}
+
+#[test]
+fn findings_of_a_config_do_not_wait_for_what_it_names() {
+    let text = r#"{"ignition": {"version": "3.5.0", "config": {"merge": [{"source": "https://h/a"}]}}, "storege": {}}"#;
+    let found = findings(text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].3.contains("unused key `storege`"), "{found:?}");
+}
+
+#[test]
+fn a_config_that_is_no_mapping_is_refused() {
+    assert_eq!(findings("#cloud-config\n- a\n")[0].3, "a mapping belongs here, not a list");
+    assert_eq!(findings("#cloud-config\nhello\n")[0].3, "a mapping belongs here, not text");
+    assert_eq!(findings("#cloud-config\n"), []);
+    assert_eq!(findings("#cloud-config\n# nothing\n---\n"), []);
 }
 
 #[test]

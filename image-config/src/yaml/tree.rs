@@ -189,6 +189,11 @@ impl<'de> Visitor<'de> for Take<'_, '_> {
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
         self.scalar(ScalarKind::Null, "")
     }
+
+    /// A document without anything.
+    fn visit_none<E: serde::de::Error>(self) -> Result<(), E> {
+        self.scalar(ScalarKind::Null, "")
+    }
 }
 
 /// Adds the entries of a mapping, or of each mapping of a list, whose keys are not there yet.
