@@ -3,6 +3,7 @@
 pub mod blk;
 pub mod bpf;
 pub mod child;
+pub mod descriptor;
 pub mod descriptors;
 pub mod dm;
 pub mod launch;

@@ -47,6 +47,11 @@ impl Tools {
         Ok(Self { root })
     }
 
+    /// The folder that they were unpacked to.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A command that runs a program of the packages (`sgdisk`) with their own libraries.
     ///
     /// # Errors
@@ -56,9 +61,11 @@ impl Tools {
         let Some(path) = places.iter().find(|path| path.is_file()) else {
             bail!("{program} is not in {}", self.root.display());
         };
-        let libraries = self.root.join("usr/lib/x86_64-linux-gnu");
+        let libraries = self.root.join("usr/lib/x86_64-linux-gnu").display().to_string();
         let mut command = Command::new(self.root.join("usr/lib64/ld-linux-x86-64.so.2"));
-        command.arg("--library-path").arg(libraries).arg("--argv0").arg(program).arg(path);
+        // systemd's programs share a library that lies in a folder of its own.
+        command.arg("--library-path").arg(format!("{libraries}:{libraries}/systemd"));
+        command.arg("--argv0").arg(program).arg(path);
         command.env("LC_ALL", "C");
         Ok(command)
     }

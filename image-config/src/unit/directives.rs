@@ -3,6 +3,7 @@
 
 use super::common::{CollectMode, Common, Install, JobMode, StartLimitAction};
 use super::exec::ExecContext;
+use super::exec_keys::preserve;
 use super::name::UnitName;
 use super::reader::{Directive, Section};
 use super::resources::ResourceControl;
@@ -103,6 +104,9 @@ const SERVICE: &[Directive<Service>] = &[
     ("RuntimeRandomizedExtraSec", |service, it| {
         it.plain(&mut service.runtime_randomized_extra, value::time_span)
     }),
+    ("FileDescriptorStoreMax", |service, it| it.plain(&mut service.fd_store_max, value::unsigned)),
+    ("FileDescriptorStorePreserve", |service, it| it.plain(&mut service.fd_store_preserve, preserve)),
+    ("OpenFile", |service, it| it.open_file(&mut service.open_files)),
     ("RestartSteps", |service, it| it.plain(&mut service.restart_steps, value::unsigned)),
     ("RestartMaxDelaySec", |service, it| it.plain(&mut service.restart_max_delay, value::time_span)),
     ("RestartMode", |service, it| it.choice(&mut service.restart_mode, RESTART_MODES)),

@@ -26,6 +26,8 @@ pub struct ExecContext {
     pub umask: Option<u32>,
     /// `Nice=`, -20 to 19.
     pub nice: Option<i32>,
+    /// `CoredumpFilter=`: bits of `/proc/PID/coredump_filter`, core(5).
+    pub coredump_filter: Option<u64>,
     /// `OOMScoreAdjust=`, -1000 to 1000.
     pub oom_score_adjust: Option<i32>,
     /// `NoNewPrivileges=`.

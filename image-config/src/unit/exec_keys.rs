@@ -19,6 +19,7 @@ pub(super) const EXEC: &[Directive<ExecContext>] = &[
     ("WorkingDirectory", |exec, it| it.working_directory(&mut exec.working_directory)),
     ("UMask", |exec, it| it.optional(&mut exec.umask, value::mode)),
     ("Nice", |exec, it| it.optional(&mut exec.nice, |text| value::integer(text, -20..=19, "a nice level"))),
+    ("CoredumpFilter", |exec, it| it.coredump_filter(&mut exec.coredump_filter)),
     ("OOMScoreAdjust", |exec, it| {
         it.optional(&mut exec.oom_score_adjust, |text| {
             value::integer(text, -1000..=1000, "from -1000 to 1000")
@@ -155,7 +156,7 @@ const IO_CLASSES: &[(&str, u8)] =
 /// personality(2), linux/personality.h.
 const PERSONALITIES: &[(&str, u32)] = &[("x86-64", 0), ("x86", 8)];
 
-fn preserve(text: &str) -> Result<DirectoryPreserve, ValueError> {
+pub(super) fn preserve(text: &str) -> Result<DirectoryPreserve, ValueError> {
     match text {
         "restart" => Ok(DirectoryPreserve::Restart),
         text => boolean(text).map(|yes| if yes { DirectoryPreserve::Yes } else { DirectoryPreserve::No }),

@@ -29,6 +29,7 @@ mod file;
 mod known;
 mod mount;
 mod name;
+mod open_file;
 mod path;
 mod reader;
 mod resource_keys;
@@ -54,7 +55,7 @@ pub mod value;
 pub use self::capability::CapabilitySet;
 pub use self::common::{CollectMode, Common, Install, JobMode, StartLimitAction};
 pub use self::condition::{Condition, ConditionKind};
-pub use self::environment::{Lookup, expand_variables, parse_environment_file};
+pub use self::environment::{Lookup, expand_variables, is_variable_name, parse_environment_file};
 pub use self::exec::{
     DirectoryPreserve, EnvironmentFile, ExecContext, Input, Output, Resource, ResourceLimit, Scheduling,
     ServiceDirectory, WorkingDirectory,
@@ -66,7 +67,9 @@ pub use self::name::{
     LONGEST_NAME, UnitName, UnitNameError, UnitType, complete_unit_name, escape, escape_path, unescape,
     unescape_path,
 };
+pub use self::open_file::{OpenFile, OpenMode, is_descriptor_name};
 pub use self::path::{PathCondition, PathUnit, PathWatch};
+pub use self::resource_keys::is_resource_key;
 pub use self::resources::{
     Amount, CpuWeight, Delegate, DevicePolicy, DeviceRule, IoLimit, ResourceControl, slice_path,
 };

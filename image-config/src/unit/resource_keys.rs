@@ -7,6 +7,12 @@ use super::setting::Setting;
 use super::syntax::Escapes;
 use super::value::{self, ValueError, boolean};
 
+/// Whether a key is one of systemd.resource-control(5) that is understood: what `systemctl set-property` takes.
+#[must_use]
+pub fn is_resource_key(key: &str) -> bool {
+    RESOURCES.iter().any(|(known, _)| *known == key)
+}
+
 /// Keys of systemd.resource-control(5).
 pub(super) const RESOURCES: &[Directive<ResourceControl>] = &[
     ("CPUWeight", |control, it| it.optional(&mut control.cpu_weight, cpu_weight)),

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::environment::{self, Lookup};
-use super::exec::ExecContext;
+use super::exec::{DirectoryPreserve, ExecContext};
 use super::name::UnitName;
+use super::open_file::OpenFile;
 use super::resources::ResourceControl;
 use super::signal::Signal;
 use super::value::{DEFAULT_TIMEOUT, TimeSpan};
@@ -41,6 +42,12 @@ pub struct Service {
     pub runtime_max: TimeSpan,
     /// `RuntimeRandomizedExtraSec=`: upper bound of what chance adds to `runtime_max`.
     pub runtime_randomized_extra: TimeSpan,
+    /// `FileDescriptorStoreMax=`: most descriptors that are kept for the service; 0 unless written.
+    pub fd_store_max: u32,
+    /// `FileDescriptorStorePreserve=`: how long they are kept; over restarts unless written.
+    pub fd_store_preserve: DirectoryPreserve,
+    /// `OpenFile=`: what is opened for the main process, in order.
+    pub open_files: Vec<OpenFile>,
     /// `RestartSteps=`: restarts over which the delay grows to `restart_max_delay`; 0 is none.
     pub restart_steps: u32,
     /// `RestartMaxDelaySec=`.
@@ -102,6 +109,9 @@ impl Default for Service {
             timeout_stop: DEFAULT_TIMEOUT,
             runtime_max: TimeSpan::Infinity,
             runtime_randomized_extra: TimeSpan::Finite(Duration::ZERO),
+            fd_store_max: 0,
+            fd_store_preserve: DirectoryPreserve::Restart,
+            open_files: Vec::new(),
             restart_steps: 0,
             restart_max_delay: TimeSpan::Infinity,
             restart_mode: RestartMode::default(),

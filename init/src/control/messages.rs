@@ -64,6 +64,27 @@ pub enum Method {
         #[serde(default)]
         whom: String,
     },
+    /// The manager's own properties.
+    #[serde(rename = "org.ferrite.Init.Manager")]
+    Manager {},
+    /// The environment that every service sees; changed first, if there is something to change.
+    #[serde(rename = "org.ferrite.Init.Environment")]
+    Environment {
+        /// Assignments.
+        #[serde(default)]
+        set: Vec<String>,
+        /// Names, or assignments that go only if they are just so.
+        #[serde(default)]
+        unset: Vec<String>,
+    },
+    /// Stops a unit's processes where they are, or lets them go on.
+    #[serde(rename = "org.ferrite.Init.Freeze")]
+    Freeze {
+        /// The unit.
+        unit: String,
+        /// False lets them go on.
+        freeze: bool,
+    },
     /// The state of the machine as a whole.
     #[serde(rename = "org.ferrite.Init.State")]
     State {},
@@ -148,6 +169,9 @@ pub struct Answer {
     /// What loaded socket units listen on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sockets: Vec<SocketView>,
+    /// Properties of the manager, or variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub properties: Vec<(String, String)>,
     /// `initializing`, `starting`, `running`, `degraded`, `maintenance`, `stopping`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,

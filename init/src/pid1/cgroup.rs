@@ -64,8 +64,12 @@ struct Group {
     memory_watch: Option<i32>,
     /// Processes that the kernel has killed for want of memory, as far as was told.
     oom_kills: u64,
+    /// What was written.
+    settings: Vec<(&'static str, String)>,
     /// What is written once the machine has started, where `Startup...=` differs.
     after_startup: Vec<(&'static str, String)>,
+    /// Its processes are stopped where they are.
+    frozen: bool,
 }
 
 impl Cgroups {
@@ -176,7 +180,17 @@ impl Cgroups {
         let memory_watch = inotify::add_watch(&self.events, &memory, WatchFlags::MODIFY).ok();
         self.watches.extend(memory_watch.map(|watch| (watch, (unit, Watched::Memory))));
         let oom_kills = if is_new { 0 } else { oom_kills(&path) };
-        let group = Group { path, population, folder, watch, memory_watch, oom_kills, after_startup };
+        let group = Group {
+            path,
+            population,
+            folder,
+            watch,
+            memory_watch,
+            oom_kills,
+            settings: list,
+            after_startup,
+            frozen: false,
+        };
         self.groups.insert(unit, group);
         Ok(problems)
     }
@@ -200,6 +214,50 @@ impl Cgroups {
         slice_path(slice).iter().fold(self.mount.clone(), |folder, part| folder.join(part))
     }
 
+    /// Writes the settings of a group that is there anew; what is not set any more goes back to the kernel's default. Answers
+    /// with what could not be set.
+    pub fn reconfigure(&mut self, unit: UnitId, control: &ResourceControl, starting: bool) -> Vec<String> {
+        let Some(group) = self.groups.get_mut(&unit) else { return Vec::new() };
+        let list = attributes::of(control, self.machine, starting, true);
+        let normal = attributes::of(control, self.machine, false, true);
+        let is_set = |file: &str| list.iter().any(|(other, _)| *other == file);
+        let gone = group.settings.iter().map(|(file, _)| *file).filter(|file| !is_set(file));
+        let mut changes: Vec<(&'static str, String)> =
+            gone.filter_map(|file| Some((file, attributes::default_of(file)?.to_owned()))).collect();
+        changes.extend(list.iter().filter(|setting| !group.settings.contains(setting)).cloned());
+        group.after_startup = normal.into_iter().filter(|setting| !list.contains(setting)).collect();
+        group.settings = list;
+        write_all(&group.path, &changes)
+    }
+
+    /// Stops the unit's processes where they are, or lets them go on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn freeze(&mut self, unit: UnitId, freeze: bool) -> io::Result<()> {
+        let Some(group) = self.groups.get_mut(&unit) else { return Ok(()) };
+        fs::write(group.path.join("cgroup.freeze"), if freeze { "1" } else { "0" })?;
+        group.frozen = freeze;
+        Ok(())
+    }
+
+    /// Whether the unit's processes are to stand still.
+    pub fn is_frozen(&self, unit: UnitId) -> bool {
+        self.groups.get(&unit).is_some_and(|group| group.frozen)
+    }
+
+    /// systemd's word for how far that has come.
+    pub fn freezer_state(&self, unit: UnitId) -> &'static str {
+        let Some(group) = self.groups.get(&unit) else { return "running" };
+        let events = fs::read_to_string(group.path.join("cgroup.events")).unwrap_or_default();
+        match (group.frozen, events.contains("frozen 1")) {
+            (true, true) => "frozen",
+            (true, false) => "freezing",
+            (false, true) => "thawing",
+            (false, false) => "running",
+        }
+    }
+
     /// Where the unit's processes are to start.
     pub fn start_folder(&self, unit: UnitId) -> Option<BorrowedFd<'_>> {
         self.groups.get(&unit).map(|group| group.folder.as_fd())
@@ -214,6 +272,8 @@ impl Cgroups {
     pub fn end_startup(&mut self) {
         for group in self.groups.values_mut() {
             let list = std::mem::take(&mut group.after_startup);
+            group.settings.retain(|(file, _)| !list.iter().any(|(other, _)| other == file));
+            group.settings.extend(list.iter().cloned());
             // They were accepted, or complained of, when the group was made.
             let _told = write_all(&group.path, &list);
         }

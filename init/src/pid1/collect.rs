@@ -28,10 +28,11 @@ impl Shell {
                 _ => None,
             })
             .collect();
-        let (cgroups, sockets) = (&self.cgroups, &self.sockets);
+        let (cgroups, sockets, stored) = (&self.cgroups, &self.sockets, &self.stored);
         let gone = self.sup.collect(|id| {
             talking.contains(&id)
                 || sockets.has_connection(id)
+                || stored.contains_key(&id)
                 || cgroups.as_ref().is_some_and(|cgroups| cgroups.path(id).is_some())
         });
         for id in gone {

@@ -81,6 +81,7 @@ impl Shell {
         let mut variables = self.variables(unit, place.phase);
         let descriptors = if place.phase == Phase::Start { self.descriptors_for(unit) } else { Vec::new() };
         let run = self.run_identity(unit);
+        self.thaw(unit);
         self.ensure_cgroup(unit).map_err(resources("cannot make its cgroup"))?;
         let service = super::shell::commands_of(&self.units, &self.hooks, unit);
         let service = service.ok_or_else(|| "it has no commands".to_owned())?;
@@ -107,6 +108,7 @@ impl Shell {
             descriptors,
             cgroup: self.cgroups.as_ref().and_then(|cgroups| cgroups.path(unit)).map(Path::to_owned),
             locale: &self.locale,
+            manager: &self.environment,
         };
         let folder = self.cgroups.as_ref().and_then(|cgroups| cgroups.start_folder(unit));
         let child = match (&self.null, process::launch(command, &how)) {
@@ -190,6 +192,18 @@ impl Shell {
         }
     }
 
+    /// Gives the control groups that there are the settings that their units' files have now.
+    pub(super) fn update_groups(&mut self) {
+        let starting = self.stage != Stage::Up;
+        for unit in self.sup.ids() {
+            let (Some(cgroups), Some(file)) = (&mut self.cgroups, self.units.get(&unit)) else { continue };
+            let Some(resources) = file.resources() else { continue };
+            for problem in cgroups.reconfigure(unit, resources, starting) {
+                self.log_unit(Some(unit), Level::Warning, &problem);
+            }
+        }
+    }
+
     /// Makes the unit's control group.
     pub(super) fn ensure_cgroup(&mut self, unit: UnitId) -> io::Result<()> {
         let starting = self.stage != Stage::Up;
@@ -205,6 +219,7 @@ impl Shell {
     }
 
     fn kill(&mut self, unit: UnitId, target: KillTarget, signal: i32) {
+        self.thaw(unit);
         match target {
             KillTarget::Process(process) => {
                 if let Some(entry) = self.processes.get(&process) {
@@ -292,6 +307,7 @@ impl Shell {
     fn release(&mut self, unit: UnitId, restarting: bool, automatically: bool) {
         use image_config::unit::DirectoryPreserve;
         self.awaited.remove(&unit);
+        self.release_stored(unit, restarting);
         if let Some(cgroups) = &mut self.cgroups
             && !automatically
         {

@@ -44,6 +44,11 @@ impl Shell {
             Some(Source::Tables) => self.tables_ready(),
             Some(Source::Devices) => self.devices_ready(),
             Some(Source::Clock) => self.clock_ready(),
+            Some(Source::Zone) => self.zone_ready(),
+            Some(Source::Stored(unit)) => {
+                let unit = *unit;
+                self.stored_ended(unit, key);
+            }
             Some(Source::Journal) => {
                 self.journal.as_mut().map(JournalPorts::read).unwrap_or_default();
                 self.log.flush();
@@ -139,13 +144,16 @@ impl Shell {
     }
 
     pub(super) fn read_notifications(&mut self) {
-        while let Some((pid, message)) = self.notify.read() {
+        while let Some((pid, message, descriptors)) = self.notify.read() {
             let from = self.pids.get(&pid).copied();
             let unit = match from.and_then(|process| self.processes.get(&process)) {
                 Some(entry) => Some(entry.unit),
                 None => cgroup::unit_of(pid).and_then(|name| self.sup.lookup(&name)),
             };
             if let Some(unit) = unit {
+                if self.sup.hears(unit, from) {
+                    self.told_of_descriptors(unit, &message, descriptors);
+                }
                 self.events.push_back(Event::Notify { unit, from, message });
             }
         }

@@ -1,11 +1,12 @@
 //! Opening what a socket unit listens on, systemd.socket(5).
 
+use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt, chown, fchown};
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use rustix::net::{
     AddressFamily, Protocol, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 
-use crate::sys::socket_option;
+use crate::sys::{descriptor, socket_option};
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -44,7 +45,8 @@ pub fn open(what: &Listen, unit: &Socket, owner: Owner, warnings: &mut Vec<Strin
         Listen::Fifo(path) => open_fifo(path, unit, owner),
         Listen::Special(path) => open_special(path, unit.writable),
         Listen::Netlink { family, group } => open_netlink(*family, *group),
-        Listen::MessageQueue(_) | Listen::UsbFunction(_) => {
+        Listen::MessageQueue(name) => open_queue(name, unit, owner),
+        Listen::UsbFunction(_) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, format!("{} is not supported", what.kind_name())))
         }
     }
@@ -84,8 +86,11 @@ fn open_socket(
                 opened => opened?,
             }
         }
-        SocketAddress::Vsock { .. } => {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "vsock is not supported"));
+        SocketAddress::Vsock { cid, port, .. } => {
+            let socket = socket_with(AddressFamily::VSOCK, socket_type(kind), FLAGS, None)?;
+            let_through(&socket, unit, warnings);
+            descriptor::bind_vsock(socket.as_fd(), *cid, *port)?;
+            socket
         }
     };
     if kind != SocketKind::Datagram {
@@ -301,6 +306,20 @@ fn open_special(path: &str, writable: bool) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a character device nor a file"));
     }
     Ok(file.into())
+}
+
+/// The name of a message queue as the kernel takes it: without the slash that mq_overview(7) puts in front.
+pub fn queue_name(name: &str) -> io::Result<CString> {
+    Ok(CString::new(name.strip_prefix('/').unwrap_or(name))?)
+}
+
+fn open_queue(name: &str, unit: &Socket, owner: Owner) -> io::Result<OwnedFd> {
+    let limits = unit.message_queue_max_messages.zip(unit.message_queue_message_size);
+    let queue = descriptor::open_message_queue(&queue_name(name)?, unit.mode, limits)?;
+    // Whatever the umask has taken away.
+    rustix::fs::fchmod(&queue, Mode::from_raw_mode(unit.mode))?;
+    fchown(&queue, owner.user, owner.group)?;
+    Ok(queue)
 }
 
 fn open_netlink(family: i32, group: u32) -> io::Result<OwnedFd> {

@@ -63,6 +63,11 @@ impl Loader {
         Loader { folders, system, wants: Vec::new(), found: BTreeSet::new() }
     }
 
+    /// The folders that unit files come from, strongest first.
+    pub fn unit_path(&self) -> Vec<String> {
+        self.folders.folders().iter().map(|folder| folder.display().to_string()).collect()
+    }
+
     /// Makes `unit` want `other`, as a link in its `.wants` folder would.
     pub fn want(&mut self, unit: &str, other: &str) {
         self.wants.push((unit.to_owned(), other.to_owned()));

@@ -6,12 +6,13 @@
 
 mod accounts;
 mod button;
-mod cgroup;
+pub mod cgroup;
 mod collect;
 mod compare;
 mod conditions;
 mod console;
 mod execute;
+mod fd_store;
 mod found;
 mod health;
 mod hooks;
@@ -20,6 +21,7 @@ mod journal;
 mod listen;
 mod load;
 pub mod logs;
+pub mod manager;
 mod milestones;
 mod notify;
 mod path_units;

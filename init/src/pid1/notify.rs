@@ -15,6 +15,8 @@ use crate::unix_socket;
 pub const NOTIFY_SOCKET: &str = "/run/systemd/notify";
 /// Longest message that is read, as systemd's.
 const LONGEST_MESSAGE: usize = 4096;
+/// Descriptors that one message can bring: `SCM_MAX_FD` of the kernel.
+const MOST_DESCRIPTORS: usize = 253;
 
 /// The socket.
 #[derive(Debug)]
@@ -43,29 +45,29 @@ impl NotifySocket {
         &self.socket
     }
 
-    /// The next message and its sender's PID. Descriptors that come along are closed, which is what a sender that waits
-    /// at a barrier waits for.
-    pub fn read(&self) -> Option<(u32, Notification)> {
+    /// The next message, its sender's PID, and the descriptors that came along. A sender at a barrier waits until these are
+    /// closed.
+    pub fn read(&self) -> Option<(u32, Notification, Vec<OwnedFd>)> {
         loop {
             let mut bytes = [0; LONGEST_MESSAGE];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(16))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
             let received =
                 recvmsg(&self.socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, flags).ok()?;
             let mut sender = None;
+            let mut came = Vec::new();
             for message in control.drain() {
                 match message {
                     RecvAncillaryMessage::ScmCredentials(credentials) => sender = Some(credentials.pid),
-                    RecvAncillaryMessage::ScmRights(descriptors) => {
-                        drop(descriptors.collect::<Vec<OwnedFd>>())
-                    }
+                    RecvAncillaryMessage::ScmRights(descriptors) => came.extend(descriptors),
                     _ => {}
                 }
             }
             let pid = sender.and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
             if let (Some(pid), Some(text)) = (pid, bytes.get(..received.bytes)) {
-                return Some((pid, Notification::parse(text)));
+                return Some((pid, Notification::parse(text), came));
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use image_config::unit::{
-    Amount, CpuWeight, Delegate, ExecContext, KillContext, Resource, ResourceControl, Service, Socket,
-    TimeSpan, Unit, UnitKind,
+    Amount, CpuWeight, Delegate, DirectoryPreserve, ExecContext, KillContext, Resource, ResourceControl,
+    Service, Socket, TimeSpan, Unit, UnitKind,
 };
 
 use super::cgroup;
@@ -35,6 +35,9 @@ pub(super) fn of_file(shell: &Shell, id: UnitId) -> List {
             add("Unit", timer.unit(&unit.name).map_or_else(String::new, |unit| unit.to_string()))
         }
         UnitKind::Path(path) => {
+            for watch in &path.watches {
+                add("Paths", format!("{} ({})", watch.path, watch.condition.key()));
+            }
             add("Unit", path.unit(&unit.name).map_or_else(String::new, |unit| unit.to_string()))
         }
         _ => {}
@@ -43,6 +46,8 @@ pub(super) fn of_file(shell: &Shell, id: UnitId) -> List {
         list.extend(of_resources(resources, unit));
         let group = shell.cgroups.as_ref().and_then(|cgroups| cgroups.path(id)).map(control_group);
         list.push(("ControlGroup".to_owned(), group.unwrap_or_default()));
+        let freezer = shell.cgroups.as_ref().map_or("running", |cgroups| cgroups.freezer_state(id));
+        list.push(("FreezerState".to_owned(), freezer.to_owned()));
     }
     list
 }
@@ -65,6 +70,16 @@ fn of_service(service: &Service) -> List {
         ("RuntimeMaxUSec", span(service.runtime_max)),
         ("WatchdogUSec", watchdog),
         ("RemainAfterExit", yes_no(service.remain_after_exit)),
+        ("FileDescriptorStoreMax", service.fd_store_max.to_string()),
+        (
+            "FileDescriptorStorePreserve",
+            match service.fd_store_preserve {
+                DirectoryPreserve::Yes => "yes",
+                DirectoryPreserve::No => "no",
+                DirectoryPreserve::Restart => "restart",
+            }
+            .to_owned(),
+        ),
         ("PIDFile", service.pid_file.clone().unwrap_or_default()),
     ])
 }

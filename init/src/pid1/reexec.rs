@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Deadlines;
 use super::journal::{JournalPorts, Lease};
 use super::logs::LineBuffer;
+use super::manager::ManagerEnvironment;
 use super::process::RunIdentity;
 use super::shell::{Entry, Shell, Stage};
 use super::watches::Source;
@@ -37,6 +38,8 @@ pub struct Handover {
     outputs: Vec<SavedOutput>,
     sockets: Vec<(String, RawFd)>,
     connections: Vec<SavedConnection>,
+    #[serde(default)]
+    stored: Vec<SavedStored>,
     last_connection: u32,
     notify: RawFd,
     control: RawFd,
@@ -50,6 +53,8 @@ pub struct Handover {
     /// `$TRIGGER_PATH` of what these path units have started.
     #[serde(default)]
     triggering_paths: Vec<(String, String)>,
+    #[serde(default)]
+    environment: ManagerEnvironment,
     /// Deadlines of boot and shutdown.
     pub deadlines: Deadlines,
 }
@@ -77,6 +82,14 @@ struct SavedConnection {
     socket: String,
     service: String,
     descriptor: RawFd,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedStored {
+    service: String,
+    name: String,
+    descriptor: RawFd,
+    polled: bool,
 }
 
 impl Handover {
@@ -165,6 +178,14 @@ impl Shell {
             let descriptor = kept.keep(descriptor.as_fd())?;
             connections.push(SavedConnection { socket: name(socket), service: name(service), descriptor });
         }
+        let mut stored = Vec::new();
+        for (service, one) in
+            self.stored.iter().flat_map(|(unit, list)| list.iter().map(move |one| (*unit, one)))
+        {
+            let descriptor = kept.keep(one.descriptor.as_fd())?;
+            let (service, polled) = (name(service), one.polled);
+            stored.push(SavedStored { service, name: one.name.clone(), descriptor, polled });
+        }
         let processes = self.processes.iter().map(|(process, entry)| SavedProcess {
             process: *process,
             unit: name(entry.unit),
@@ -178,6 +199,7 @@ impl Shell {
             outputs,
             sockets,
             connections,
+            stored,
             last_connection: self.last_connection,
             notify: kept.keep(self.notify.descriptor().as_fd())?,
             control: kept.keep(self.server.descriptor().as_fd())?,
@@ -187,6 +209,7 @@ impl Shell {
             runs: self.runs.iter().map(|(unit, run)| (name(*unit), run.clone())).collect(),
             last_invocations: texts(&self.last_invocations),
             triggering_paths: texts(&self.triggering_paths),
+            environment: self.environment.clone(),
             deadlines: self.health.deadlines(),
         })
     }
@@ -197,6 +220,7 @@ impl Shell {
         self.sup.restore(handover.snapshot);
         self.last_connection = handover.last_connection;
         self.stage = handover.stage;
+        self.environment = handover.environment;
         self.started = handover.started;
         for saved in handover.processes {
             let Some(unit) = self.sup.lookup(&saved.unit) else { continue };
@@ -234,6 +258,12 @@ impl Shell {
             {
                 self.sockets.take_over_connection(socket, service, descriptor);
                 self.sup.relate_connection(socket, service);
+            }
+        }
+        // The newest first, as they are kept: each goes in front of those that are there.
+        for SavedStored { service, name, descriptor, polled } in handover.stored.into_iter().rev() {
+            if let (Some(unit), Some(descriptor)) = (self.sup.lookup(&service), inherited(descriptor)) {
+                self.keep(unit, descriptor, name, polled);
             }
         }
         for unit in handover.awaited {

@@ -115,7 +115,7 @@ fn refused(kind: RefusalKind, text: &str) -> Refusal {
     Refusal { text: text.to_owned(), kind }
 }
 
-fn not_loaded(unit: &str) -> Refusal {
+pub(super) fn not_loaded(unit: &str) -> Refusal {
     refused(RefusalKind::NoSuchUnit, &format!("Unit {unit} not loaded."))
 }
 
@@ -230,7 +230,10 @@ impl Shell {
                 | Method::State {}
                 | Method::Timers {}
                 | Method::Sockets {}
+                | Method::Manager {}
         );
+        let changes = changes
+            && !matches!(&method, Method::Environment { set, unset } if set.is_empty() && unset.is_empty());
         if changes && uid != 0 && uid != rustix::process::geteuid().as_raw() {
             return Some(Err(refused(RefusalKind::NotPermitted, "Access denied: only root may do that.")));
         }
@@ -258,6 +261,9 @@ impl Shell {
             }
             Method::Timers {} => Answer { timers: views::timers(self), ..Answer::default() },
             Method::Sockets {} => Answer { sockets: views::sockets(self), ..Answer::default() },
+            Method::Manager {} => Answer { properties: self.manager_properties(), ..Answer::default() },
+            Method::Environment { set, unset } => return Some(self.change_environment(&set, &unset)),
+            Method::Freeze { unit, freeze } => return Some(self.freeze(&unit, freeze)),
             Method::Cancel { job } => return Some(self.cancel_jobs(job)),
             Method::ResetFailed { unit } => {
                 let ids: Vec<UnitId> = match unit {

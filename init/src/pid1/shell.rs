@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::Cgroups;
 use super::conditions::Facts;
 use super::console::Console;
+use super::fd_store::Stores;
 use super::found::Found;
 use super::health::{Due, Health};
 use super::journal::JournalPorts;
 use super::load::Loader;
 use super::logs::{LogSink, Record};
+use super::manager::ManagerEnvironment;
 use super::notify::NotifySocket;
 use super::path_units::Watchers;
 use super::reexec::Handover;
@@ -92,6 +94,9 @@ pub struct Shell {
     /// Commands of sockets, mounts and swaps.
     pub(super) hooks: BTreeMap<UnitId, Box<Service>>,
     pub(super) sockets: Sockets,
+    pub(super) stored: Stores,
+    /// Tells when the machine is moved to another time zone.
+    pub(super) zone_watch: Option<OwnedFd>,
     pub(super) last_connection: u32,
     pub(super) watchers: Watchers,
     /// The path that made a path unit start its unit last.
@@ -120,6 +125,8 @@ pub struct Shell {
     /// The unit and the number of the restart that was told last.
     pub(super) restart_told: Option<(UnitId, u32)>,
     pub(super) stage: Stage,
+    /// What services see, as far as `systemctl` has changed it.
+    pub(super) environment: ManagerEnvironment,
     /// Services of `Type=forking` whose daemon is still looked for.
     pub(super) awaited: BTreeSet<UnitId>,
     pub(super) power: Option<PowerAction>,
@@ -188,6 +195,8 @@ impl Shell {
             units: BTreeMap::new(),
             hooks: BTreeMap::new(),
             sockets: Sockets::default(),
+            stored: Stores::default(),
+            zone_watch: super::timer_units::zone_watch(&setup.root).ok(),
             last_connection: 0,
             watchers: Watchers::new(),
             triggering_paths: BTreeMap::new(),
@@ -212,6 +221,7 @@ impl Shell {
             last_invocations: BTreeMap::new(),
             restart_told: None,
             stage: Stage::Starting,
+            environment: ManagerEnvironment::default(),
             awaited: BTreeSet::new(),
             power: None,
             orders: Vec::new(),
@@ -256,6 +266,7 @@ impl Shell {
         fixed.extend(self.cgroups.as_ref().map(|cgroups| (Source::Cgroups, cgroups.events().as_fd())));
         fixed.extend(self.button.as_ref().map(|button| (Source::PowerButton, button.descriptor())));
         fixed.extend(self.clock.as_ref().map(|clock| (Source::Clock, clock.as_fd())));
+        fixed.extend(self.zone_watch.as_ref().map(|zone| (Source::Zone, zone.as_fd())));
         fixed.extend(self.found.as_ref().and_then(Found::devices).map(|devices| (Source::Devices, devices)));
         fixed.extend(self.journal.as_ref().map(|journal| (Source::Journal, journal.descriptor().as_fd())));
         for (source, descriptor) in fixed {
@@ -326,6 +337,7 @@ impl Shell {
         self.units.clear();
         self.hooks.clear();
         self.load(&names);
+        self.update_groups();
     }
 
     /// Asks for a job by the unit's name.

@@ -15,6 +15,7 @@ use super::listen::{self, Owner};
 use super::shell::Shell;
 use super::watches::Source;
 use crate::supervisor::{Edge, Event, Level, UnitId};
+use crate::sys::descriptor;
 
 /// Connections that are accepted of one socket before somebody else gets a turn.
 const ACCEPT_TURN: usize = 32;
@@ -176,6 +177,13 @@ impl Shell {
             // One that somebody else has removed is as good as removed.
             let _gone = fs::remove_file(node);
         }
+        for queue in &file.listen {
+            if let Listen::MessageQueue(name) = queue
+                && let Ok(name) = super::listen::queue_name(name)
+            {
+                let _gone = descriptor::unlink_message_queue(&name);
+            }
+        }
     }
 
     /// Something came in.
@@ -256,15 +264,17 @@ impl Shell {
                 &connection.descriptor,
                 file.map_or("connection", |(name, file)| file.descriptor_name(name)),
             );
+            passed.extend(self.stored_for(service));
             return passed;
         }
-        let Some(unit) = self.sup.unit(service) else { return passed };
-        for socket in unit.related(Edge::TriggeredBy) {
+        let sockets = self.sup.unit(service).into_iter().flat_map(|unit| unit.related(Edge::TriggeredBy));
+        for socket in sockets {
             let Some((name, file)) = self.socket_file(socket) else { continue };
             for open in self.sockets.open.get(&socket).into_iter().flatten() {
                 pass(&open.descriptor, file.descriptor_name(name));
             }
         }
+        passed.extend(self.stored_for(service));
         passed
     }
 

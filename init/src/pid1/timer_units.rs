@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use image_config::unit::time::{TimeZones, Timestamp};
 use image_config::unit::{Timer, TimerBase, TimerTrigger, UnitKind};
 use rustix::event::Timespec;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
@@ -221,13 +223,25 @@ impl Shell {
         }
     }
 
-    /// Somebody has set the clock, or moved the machine to another time zone.
+    /// Somebody has set the clock.
     pub(super) fn clock_was_set(&mut self) {
+        self.time_has_moved(|timer| timer.on_clock_change);
+    }
+
+    /// Something has happened in the folder of `/etc/localtime`.
+    pub(super) fn zone_ready(&mut self) {
+        if self.zone_watch.as_ref().is_some_and(zone_has_changed) {
+            self.time_has_moved(|timer| timer.on_timezone_change);
+        }
+    }
+
+    /// All timers count anew; those of `which` elapse at once.
+    fn time_has_moved(&mut self, which: fn(&Timer) -> bool) {
         self.events.push_back(Event::ClockChanged);
         let elapses: Vec<UnitId> = self
             .sup
             .ids()
-            .filter(|unit| self.timer_file(*unit).is_some_and(|timer| timer.on_clock_change))
+            .filter(|unit| self.timer_file(*unit).is_some_and(which))
             .filter(|unit| {
                 self.sup
                     .unit(*unit)
@@ -242,6 +256,33 @@ impl Shell {
             may_return: true,
         }));
     }
+}
+
+/// Watches the folder of `/etc/localtime`, localtime(5): the link itself is put in place anew, not changed.
+///
+/// # Errors
+/// The kernel's.
+pub fn zone_watch(root: &Path) -> io::Result<OwnedFd> {
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    let flags = WatchFlags::CREATE
+        | WatchFlags::CLOSE_WRITE
+        | WatchFlags::DELETE
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::MOVED_TO
+        | WatchFlags::ONLYDIR;
+    inotify::add_watch(&watch, root.join("etc"), flags)?;
+    Ok(watch)
+}
+
+/// Takes in what happened; whether it was the time zone's.
+fn zone_has_changed(watch: &OwnedFd) -> bool {
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut reader = inotify::Reader::new(watch, &mut buffer);
+    let mut changed = false;
+    while let Ok(event) = reader.next() {
+        changed |= event.file_name().is_some_and(|name| name.to_bytes() == b"localtime");
+    }
+    changed
 }
 
 /// When the timer last elapsed; a timer that never did counts from now on.

@@ -142,6 +142,7 @@ fn service_spec(service: &file::Service) -> ServiceSpec {
             file::OomPolicy::Kill => OomPolicy::Kill,
         },
         runtime_max: span(service.runtime_max),
+        runtime_extra: span(service.runtime_randomized_extra).unwrap_or(Monotonic(u64::MAX)),
         watchdog: service.watchdog.map(micros),
         notify_access: match service.notify_access() {
             file::NotifyAccess::None => NotifyAccess::None,

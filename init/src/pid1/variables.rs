@@ -26,6 +26,9 @@ impl Shell {
         if service.notify_access != NotifyAccess::None {
             variables.push(("NOTIFY_SOCKET", self.notify_path.to_string_lossy().into_owned()));
         }
+        if let Some(most) = Some(self.store_limit(unit)).filter(|most| *most > 0) {
+            variables.push(("FDSTORE", most.to_string()));
+        }
         if let Some(span) = service.watchdog.filter(|_| phase == Phase::Start) {
             variables.push(("WATCHDOG_USEC", span.0.to_string()));
         }

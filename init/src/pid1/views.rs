@@ -36,7 +36,12 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
             _ => String::new(),
         },
         active: unit.active().word().to_owned(),
-        sub: unit.sub_word().to_owned(),
+        sub: match unit.sub_word() {
+            // systemd's word for a service that is down, with something that is kept for it.
+            "dead" if shell.stored.contains_key(&id) => "dead-resources-pinned",
+            word => word,
+        }
+        .to_owned(),
         result: unit.run.result.word().to_owned(),
         reason: unit.run.reason.clone(),
         status_text: unit.run.status_text.clone(),
@@ -176,6 +181,7 @@ pub fn detailed(shell: &Shell, id: UnitId) -> UnitView {
     }
     match unit.spec.kind {
         UnitKind::Service => {
+            add("NFileDescriptorStore", shell.stored.get(&id).map_or(0, Vec::len).to_string());
             add("StatusErrno", unit.run.errno.unwrap_or(0).to_string());
             add("StatusBusError", unit.run.bus_error.clone());
             add("ControlPID", unit.run.control.and_then(|control| control.pid).unwrap_or(0).to_string());

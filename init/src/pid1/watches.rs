@@ -43,6 +43,10 @@ pub enum Source {
     Tables,
     /// The kernel's device events.
     Devices,
+    /// A descriptor that is kept for a service.
+    Stored(UnitId),
+    /// The folder of `/etc/localtime`.
+    Zone,
     /// Becomes ready when somebody sets the clock.
     Clock,
     /// Streams that the journal hands over.
@@ -99,6 +103,16 @@ impl Watches {
         self.enter(descriptor, EventFlags::PRI)?;
         self.sources.insert(self.last_key, source);
         Ok(())
+    }
+
+    /// Watches a descriptor for errors and for the end of whoever is at its other end, which epoll always tells.
+    ///
+    /// # Errors
+    /// The kernel's: `EPERM` for what cannot be waited for.
+    pub fn add_end(&mut self, descriptor: impl AsFd, source: Source) -> io::Result<u64> {
+        self.enter(descriptor, EventFlags::empty())?;
+        self.sources.insert(self.last_key, source);
+        Ok(self.last_key)
     }
 
     fn enter(&mut self, descriptor: impl AsFd, flags: EventFlags) -> io::Result<()> {

@@ -31,6 +31,14 @@ pub struct Notification {
     pub bus_error: Option<String>,
     /// `NOTIFYACCESS=`
     pub access: Option<NotifyAccess>,
+    /// `FDSTORE=1`: the descriptors that come along are to be kept.
+    pub fd_store: bool,
+    /// `FDSTOREREMOVE=1`: those of this name are not to be kept any longer.
+    pub fd_store_remove: bool,
+    /// `FDNAME=`
+    pub fd_name: Option<String>,
+    /// False with `FDPOLL=0`: they stay when nobody is at their other end any more.
+    pub fd_poll: bool,
 }
 
 /// Longest text that is kept: PID 1's memory must not be a service's to spend.
@@ -39,7 +47,7 @@ const MAX_TEXT_CHARS: usize = 256;
 impl Notification {
     /// Reads a datagram; lines that are unknown or malformed are skipped, as the protocol asks.
     pub fn parse(datagram: &[u8]) -> Notification {
-        let mut message = Notification::default();
+        let mut message = Notification { fd_poll: true, ..Notification::default() };
         let short = |text: &str| text.chars().take(MAX_TEXT_CHARS).collect::<String>();
         for line in datagram.split(|byte| *byte == b'\n') {
             let text = String::from_utf8_lossy(line);
@@ -57,6 +65,10 @@ impl Notification {
                 ("EXTEND_TIMEOUT_USEC", span) => message.extend_timeout = span.parse().ok(),
                 ("ERRNO", errno) => message.errno = errno.parse().ok(),
                 ("BUSERROR", text) => message.bus_error = Some(short(text)),
+                ("FDSTORE", "1") => message.fd_store = true,
+                ("FDSTOREREMOVE", "1") => message.fd_store_remove = true,
+                ("FDNAME", text) => message.fd_name = Some(short(text)),
+                ("FDPOLL", "0") => message.fd_poll = false,
                 ("NOTIFYACCESS", text) => message.access = access(text).or(message.access),
                 _ => {}
             }

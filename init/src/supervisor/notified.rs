@@ -10,16 +10,10 @@ use super::transaction::Mode;
 use super::unit::NotifyState;
 
 impl Supervisor {
-    pub(super) fn notified(
-        &mut self,
-        now: Monotonic,
-        id: UnitId,
-        from: Option<ProcessId>,
-        message: &Notification,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(unit) = self.units.get_mut(id.index()) else { return };
-        let Some(service) = &unit.spec.service else { return };
+    /// Whether a message of this process counts: `NotifyAccess=`. Nothing is heard of a unit that is down.
+    pub fn hears(&self, id: UnitId, from: Option<ProcessId>) -> bool {
+        let Some(unit) = self.unit(id) else { return false };
+        let Some(service) = &unit.spec.service else { return false };
         let from_main = from.is_some() && from == unit.run.main.map(|main| main.id);
         let from_control = from.is_some() && from == unit.run.control.map(|control| control.id);
         let heard = match unit.run.notify_access.unwrap_or(service.notify_access) {
@@ -28,9 +22,21 @@ impl Supervisor {
             NotifyAccess::Exec => from_main || from_control,
             NotifyAccess::All => true,
         };
-        if !heard || unit.active().is_down() || unit.sub.is_auto_restart() {
+        heard && !unit.active().is_down() && !unit.sub.is_auto_restart()
+    }
+
+    pub(super) fn notified(
+        &mut self,
+        now: Monotonic,
+        id: UnitId,
+        from: Option<ProcessId>,
+        message: &Notification,
+        out: &mut Vec<Effect>,
+    ) {
+        if !self.hears(id, from) {
             return;
         }
+        let Some(unit) = self.units.get_mut(id.index()) else { return };
         if let Some(text) = &message.status {
             unit.run.status_text.clone_from(text);
         }

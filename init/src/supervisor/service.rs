@@ -191,7 +191,8 @@ impl Supervisor {
         // Nothing is known of the main process when there never was one to know of: then the cgroup tells.
         let main_unknown = run.main_status.is_none() && service.kind != ServiceType::Oneshot;
         let alive = run.main.is_some() || run.populated && (main_unknown || service.exit_cgroup);
-        let (runtime_max, remain) = (service.runtime_max, service.remain_after_exit);
+        let (runtime_max, extra, remain) =
+            (service.runtime_max, service.runtime_extra, service.remain_after_exit);
         if run.result != ServiceResult::Success {
             return self.enter_signal(now, id, SubState::StopSigterm, ServiceResult::Success, out);
         }
@@ -211,7 +212,8 @@ impl Supervisor {
                 self.set_deadline(id, None);
                 self.set_state(now, id, SubState::Running, out);
                 let since = self.unit(id).and_then(|unit| unit.times.active_enter).unwrap_or(now);
-                self.set_deadline(id, runtime_max.map(|span| since.after(span)));
+                let span = runtime_max.map(|span| span.after(by_chance(extra, since)));
+                self.set_deadline(id, span.map(|span| since.after(span)));
             }
             _ if remain => {
                 self.set_deadline(id, None);
@@ -328,4 +330,16 @@ fn phase_state(phase: Phase) -> SubState {
 
 pub(super) fn command(service: &ServiceSpec, phase: Phase, index: usize) -> Option<CommandFlags> {
     service.commands.get(&phase)?.get(index).copied()
+}
+
+/// A part of a span. The microsecond of the start is all the chance there is: services that start together are to end apart,
+/// and nobody is to be kept from guessing.
+fn by_chance(most: Monotonic, start: Monotonic) -> Monotonic {
+    // The finalizer of SplitMix64.
+    let mut mixed = start.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    let part = (u128::from(most.0) * u128::from(mixed)) >> 64;
+    Monotonic(u64::try_from(part).unwrap_or(most.0))
 }

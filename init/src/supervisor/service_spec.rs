@@ -226,6 +226,8 @@ pub struct ServiceSpec {
     pub oom_policy: OomPolicy,
     /// `RuntimeMaxSec=`
     pub runtime_max: Option<Monotonic>,
+    /// `RuntimeRandomizedExtraSec=`: at most so much more, by chance.
+    pub runtime_extra: Monotonic,
     /// `WatchdogSec=`
     pub watchdog: Option<Monotonic>,
     /// `KillMode=`
@@ -296,6 +298,7 @@ impl Default for ServiceSpec {
             exit_cgroup: false,
             oom_policy: OomPolicy::Stop,
             runtime_max: None,
+            runtime_extra: Monotonic(0),
             watchdog: None,
             kill_mode: KillMode::ControlGroup,
             kill_signal: SIGTERM,

@@ -1,9 +1,14 @@
 //! `systemctl`, `poweroff`, `reboot`, `halt`, `shutdown`: clients of the control socket, with systemd's words and exit
 //! codes (systemctl(1), "Exit status": those of the LSB).
 
+mod edit;
 mod files;
 mod health;
+mod help;
+mod manager;
 mod options;
+mod power;
+mod property;
 mod show;
 mod status;
 pub mod style;
@@ -11,6 +16,7 @@ mod tables;
 mod units;
 
 pub use health::{MEMBERS as HEALTH_MEMBERS, run as run_health};
+pub use power::run as run_power;
 
 use std::collections::VecDeque;
 use std::process::ExitCode;
@@ -26,42 +32,7 @@ const NOT_RUNNING: u8 = 3;
 /// `program or service status is unknown`.
 const UNKNOWN: u8 = 4;
 /// A wrong command line.
-const USAGE: u8 = 2;
-
-const HELP: &str = "\
-systemctl [OPTIONS...] COMMAND [UNIT...]
-
-Units:
-  list-units [PATTERN...]         units that are loaded
-  list-timers [PATTERN...]        timers, the next first
-  list-sockets [PATTERN...]       what sockets listen at
-  list-dependencies [UNIT...]     what units need, as a tree
-  list-jobs [PATTERN...]          cancel [JOB...]
-  status [UNIT...]                state, processes, last log lines
-  show UNIT... [-p NAME]          properties
-  cat UNIT...                     unit file and drop-ins
-  is-active | is-failed UNIT...
-  start | stop | restart | try-restart | reload | reload-or-restart UNIT...
-  kill UNIT... [-s SIGNAL] [--kill-whom=main|control|all]
-  isolate UNIT                    stop everything that UNIT does not need
-  reset-failed [UNIT...]
-
-Unit files:
-  list-unit-files [PATTERN...]
-  enable | disable | reenable UNIT|PATH...
-  mask | unmask UNIT...           link PATH...
-  is-enabled UNIT...
-  edit UNIT... [--full] [--stdin]
-  get-default | set-default TARGET
-
-Machine:
-  is-system-running [--wait]      daemon-reload | daemon-reexec
-  poweroff | reboot | halt [--force]      rescue | emergency | default
-
-Options: --no-block --wait --now -q/--quiet -a/--all --failed -t/--type=TYPE --state=STATE -o/--output=json|json-pretty
-  --no-legend --no-pager --plain -n/--lines=N -p/--property=NAME --value -s/--signal=SIGNAL --reverse --before --after
-  --runtime -f/--force --root=DIR --job-mode=MODE
-";
+const USAGE: u8 = 1;
 
 /// What a refused job ends with, after the LSB's table for init scripts: not implemented, not permitted, not installed.
 fn exit_status(refusal: RefusalKind) -> u8 {
@@ -83,36 +54,19 @@ pub fn run(arguments: &[String]) -> ExitCode {
         }
     };
     if options.help {
-        print!("{HELP}");
+        print!("{}", help::HELP);
         return ExitCode::SUCCESS;
     }
     if options.version {
-        println!("systemctl of Ferrite {}", env!("CARGO_PKG_VERSION"));
+        // Scripts read the first line for what they may expect.
+        println!("systemd 257 (Ferrite {})", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(list) = &options.word_list {
+        print!("{list}");
         return ExitCode::SUCCESS;
     }
     match command(&options) {
-        Ok(code) => ExitCode::from(code),
-        Err(error) => {
-            report(&error);
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Runs `poweroff`, `reboot`, `halt` or `shutdown`.
-pub fn run_power(name: &str, arguments: &[String]) -> ExitCode {
-    let has = |short: &str, long: &str| arguments.iter().any(|word| word == short || word == long);
-    let action = match name {
-        "shutdown" if has("-r", "--reboot") => "reboot",
-        "shutdown" if has("-H", "--halt") => "halt",
-        "shutdown" if has("-c", "") => {
-            eprintln!("shutdown: nothing is scheduled, shutdowns begin at once");
-            return ExitCode::SUCCESS;
-        }
-        "shutdown" => "poweroff",
-        other => other,
-    };
-    match power(action, has("-f", "--force")) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             report(&error);
@@ -149,8 +103,13 @@ fn command(options: &Options) -> Result<u8, ClientError> {
     let patterns = &options.operands;
     // Commands that need no PID 1, and those that do not take loaded units for their patterns.
     match verb {
-        "enable" | "disable" | "reenable" | "mask" | "unmask" | "link" | "set-default" => {
+        "enable" | "disable" | "reenable" | "preset" | "preset-all" | "mask" | "unmask" | "link"
+        | "revert" | "add-wants" | "add-requires" => {
             return files_and_jobs(verb, &files::names(patterns), options);
+        }
+        "set-default" => {
+            let targets: Vec<String> = patterns.iter().map(|word| files::target(word)).collect();
+            return files::change(verb, &targets, options);
         }
         "get-default" => return Ok(files::get_default(options)),
         "is-enabled" => return Ok(files::is_enabled(&files::names(patterns), options)),
@@ -159,12 +118,28 @@ fn command(options: &Options) -> Result<u8, ClientError> {
             return Ok(0);
         }
         "cat" => return Ok(files::cat(&files::names(patterns), options)),
-        "edit" => return files::edit(&files::names(patterns), options),
+        "edit" => return edit::edit(&files::names(patterns), options),
+        "set-property" => return property::run(patterns, options),
+        "whoami" => return Ok(manager::whoami(patterns)),
+        "list-automounts" => {
+            print!("{}", tables::automounts(options));
+            return Ok(0);
+        }
+        "list-paths" => return units::paths(&units::patterns(patterns), options),
+        "show-environment" | "set-environment" | "unset-environment" | "import-environment" => {
+            return manager::environment(verb, patterns);
+        }
+        "show" if patterns.is_empty() => return manager::show(options),
         "list-units" | "" => return units::list(&units::patterns(patterns), options),
         "list-timers" => return units::timers(&units::patterns(patterns), options),
         "list-sockets" => return units::sockets(&units::patterns(patterns), options),
         "list-jobs" => return units::jobs(&units::patterns(patterns), options),
-        "poweroff" | "reboot" | "halt" => return power(verb, options.force),
+        "poweroff" | "reboot" | "halt" if !patterns.is_empty() => {
+            eprintln!("Too many arguments.");
+            return Ok(USAGE);
+        }
+        "poweroff" | "reboot" | "halt" if options.dry_run => return Ok(0),
+        "poweroff" | "reboot" | "halt" => return power::begin(verb, options.force),
         "daemon-reload" => return call(Method::Reload {}).map(|_| 0),
         "daemon-reexec" => return call(Method::Reexec {}).map(|_| 0),
         "cancel" if patterns.is_empty() => return call(Method::Cancel { job: None }).map(|_| 0),
@@ -179,7 +154,18 @@ fn command(options: &Options) -> Result<u8, ClientError> {
     let nothing_fits = words.is_empty() && !patterns.is_empty();
     match verb {
         // A pattern that fits nothing loaded has nothing to be done to it.
-        "status" | "kill" | "reset-failed" if nothing_fits => Ok(0),
+        "status" | "kill" | "reset-failed" | "show" | "freeze" | "thaw" | "help" if nothing_fits => Ok(0),
+        "is-active" | "is-failed" if nothing_fits => Ok(UNKNOWN),
+        "kill" | "isolate" if words.is_empty() => {
+            eprintln!("Too few arguments.");
+            Ok(USAGE)
+        }
+        "isolate" if words.len() > 1 => {
+            eprintln!("Too many arguments.");
+            Ok(USAGE)
+        }
+        "freeze" | "thaw" => manager::freeze(verb, &words),
+        "help" => manager::help(&words),
         verb if JOB_VERBS.contains(&verb) && nothing_fits => Ok(0),
         verb if JOB_VERBS.contains(&verb) => jobs(verb, &words, &options.job_mode, options),
         "isolate" => jobs("start", &words, "isolate", options),
@@ -190,10 +176,14 @@ fn command(options: &Options) -> Result<u8, ClientError> {
         "is-failed" if words.is_empty() => units::is_degraded(options),
         "is-failed" => units::is_state(&words, options, &["failed"], 1),
         "reset-failed" if words.is_empty() => call(Method::ResetFailed { unit: None }).map(|_| 0),
-        "reset-failed" => each(&words, |unit| Method::ResetFailed { unit: Some(unit) }),
-        "kill" => {
-            each(&words, |unit| Method::Kill { unit, signal: options.signal, whom: options.whom.clone() })
+        "reset-failed" => {
+            each("reset failed state of unit", &words, |unit| Method::ResetFailed { unit: Some(unit) })
         }
+        "kill" => each("kill unit", &words, |unit| Method::Kill {
+            unit,
+            signal: options.signal,
+            whom: options.whom.clone(),
+        }),
         other => {
             eprintln!("Unknown command verb '{other}'.");
             Ok(USAGE)
@@ -222,13 +212,13 @@ fn call(method: Method) -> Result<Answer, ClientError> {
 }
 
 /// Calls a method for every unit; one that is refused does not keep the others from it.
-fn each(units: &[String], method: impl Fn(String) -> Method) -> Result<u8, ClientError> {
+fn each(what: &str, units: &[String], method: impl Fn(String) -> Method) -> Result<u8, ClientError> {
     let mut code = 0;
     for unit in units {
         match call(method(unit.clone())) {
             Ok(_) => {}
-            Err(error @ ClientError::Refused(_)) => {
-                report(&error);
+            Err(ClientError::Refused(refusal)) => {
+                eprintln!("Failed to {what} {unit}: {}", refusal.text);
                 code = 1;
             }
             Err(error) => return Err(error),
@@ -297,17 +287,4 @@ fn jobs(verb: &str, units: &[String], mode: &str, options: &Options) -> Result<u
         return units::wait_until_down(units);
     }
     Ok(code)
-}
-
-fn power(action: &str, force: bool) -> Result<u8, ClientError> {
-    if force {
-        return call(Method::ForcePower { action: action.to_owned() }).map(|_| 0);
-    }
-    let request = JobRequest {
-        unit: format!("{action}.target"),
-        verb: "start".to_owned(),
-        mode: "replace-irreversibly".to_owned(),
-        wait: false,
-    };
-    call(Method::Job(request)).map(|_| 0)
 }

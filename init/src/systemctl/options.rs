@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use image_config::unit::Signal;
+use image_config::unit::value::boolean;
 
 use super::style::{Format, Style};
 
@@ -41,6 +42,14 @@ pub struct Options {
     pub full: bool,
     /// `--drop-in` of `edit`
     pub drop_in: String,
+    /// `--preset-mode`
+    pub preset_mode: PresetMode,
+    /// `--show-types` of `list-sockets`
+    pub show_types: bool,
+    /// `--dry-run` of what takes the machine down
+    pub dry_run: bool,
+    /// `--no-reload` of what changes unit files
+    pub no_reload: bool,
     /// `--reverse`, `--before` or `--after` of `list-dependencies`
     pub direction: Direction,
     /// `--type`
@@ -65,6 +74,8 @@ pub struct Options {
     pub style: Style,
     /// `--help`
     pub help: bool,
+    /// What `help` as the value of an option asks for.
+    pub word_list: Option<String>,
     /// `--version`
     pub version: bool,
 }
@@ -81,6 +92,118 @@ pub enum Direction {
     Before,
     /// What it is ordered after.
     After,
+}
+
+/// What `preset` and `preset-all` do: `--preset-mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PresetMode {
+    /// Enable and disable.
+    #[default]
+    Full,
+    /// Only enable.
+    EnableOnly,
+    /// Only disable.
+    DisableOnly,
+}
+
+/// Types of units that `--type=` takes.
+const TYPES: [&str; 11] = [
+    "service",
+    "mount",
+    "swap",
+    "socket",
+    "target",
+    "device",
+    "automount",
+    "timer",
+    "path",
+    "slice",
+    "scope",
+];
+/// Load states, coarse and fine states, in the order of `--state=help`.
+const STATES: [(&str, &[&str]); 3] = [
+    ("load", &["stub", "loaded", "not-found", "bad-setting", "error", "merged", "masked"]),
+    (
+        "active",
+        &[
+            "active",
+            "reloading",
+            "inactive",
+            "failed",
+            "activating",
+            "deactivating",
+            "maintenance",
+            "refreshing",
+        ],
+    ),
+    (
+        "sub",
+        &[
+            "dead",
+            "condition",
+            "start-pre",
+            "start",
+            "start-post",
+            "running",
+            "exited",
+            "reload",
+            "reload-signal",
+            "reload-notify",
+            "stop",
+            "stop-watchdog",
+            "stop-sigterm",
+            "stop-sigkill",
+            "stop-post",
+            "final-watchdog",
+            "final-sigterm",
+            "final-sigkill",
+            "failed",
+            "auto-restart",
+            "auto-restart-queued",
+            "listening",
+            "waiting",
+            "elapsed",
+            "mounting",
+            "mounted",
+            "plugged",
+        ],
+    ),
+];
+
+/// The signals that `--signal=` takes by name.
+fn signals() -> String {
+    let all = (1..=64).filter_map(Signal::from_number).map(|signal| format!("{signal}\n"));
+    // 32 and 33 are the C library's own and have no names.
+    all.filter(|name| name.starts_with("SIG")).collect()
+}
+
+/// Options with a value that may be glued to them.
+const SHORT_WITH_VALUE: &str = "pPtnsoHM";
+
+/// Splits `-qa` into `-q -a`, and `-n5` into `-n 5`, as getopt(3) does.
+fn unbundled(words: &[String]) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let letters = word.strip_prefix('-').filter(|rest| !rest.starts_with('-') && rest.len() > 1);
+        let Some(letters) = letters else {
+            all.push(word.clone());
+            if word == "--" {
+                all.extend(words.cloned());
+                break;
+            }
+            continue;
+        };
+        for (at, letter) in letters.char_indices() {
+            all.push(format!("-{letter}"));
+            let rest = letters.get(at + letter.len_utf8()..).unwrap_or_default();
+            if SHORT_WITH_VALUE.contains(letter) && !rest.is_empty() {
+                all.push(rest.to_owned());
+                break;
+            }
+        }
+    }
+    all
 }
 
 impl Default for Options {
@@ -102,6 +225,10 @@ impl Default for Options {
             stdin: false,
             full: false,
             drop_in: "override.conf".to_owned(),
+            preset_mode: PresetMode::Full,
+            show_types: false,
+            dry_run: false,
+            no_reload: false,
             direction: Direction::Needs,
             kinds: Vec::new(),
             states: Vec::new(),
@@ -114,6 +241,7 @@ impl Default for Options {
             format: Format::Text,
             style: Style::default(),
             help: false,
+            word_list: None,
             version: false,
         }
     }
@@ -132,6 +260,7 @@ impl Options {
     pub fn parse(words: &[String]) -> Result<Options, String> {
         let mut options = Options::default();
         let mut operands = Vec::new();
+        let words = unbundled(words);
         let mut words = words.iter();
         let mut only_operands = false;
         while let Some(word) = words.next() {
@@ -141,7 +270,7 @@ impl Options {
             }
             let (name, attached) = match word.split_once('=') {
                 Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
-                _ => split_short(word),
+                _ => (word.as_str(), None),
             };
             let mut value = || {
                 attached
@@ -186,20 +315,42 @@ impl Options {
                 "-f" | "--force" => options.force = true,
                 "--no-legend" => options.no_legend = true,
                 "--value" => options.value = true,
+                "--legend" => {
+                    let text = value()?;
+                    let legend = boolean(&text).map_err(|_| format!("'{text}' is neither yes nor no"))?;
+                    options.no_legend = !legend;
+                }
+                "--preset-mode" => {
+                    options.preset_mode = match value()?.as_str() {
+                        "full" => PresetMode::Full,
+                        "enable-only" => PresetMode::EnableOnly,
+                        "disable-only" => PresetMode::DisableOnly,
+                        other => return Err(format!("unknown preset mode '{other}'")),
+                    }
+                }
+                "--show-types" => options.show_types = true,
+                "--dry-run" => options.dry_run = true,
+                "--no-reload" => options.no_reload = true,
+                // There is nobody to ask, nobody else who is logged in, nothing that could inhibit.
                 "--no-pager" | "--system" | "--no-ask-password" | "--no-wall" | "--no-warn"
-                | "--no-reload" | "--show-types" | "--recursive" | "-r" => {}
+                | "--recursive" | "-r" | "-i" => {}
+                "--check-inhibitors" | "--message" => drop(value()?),
                 "-p" | "-P" | "--property" => {
                     options.value |= name == "-P";
                     options.properties.extend(value()?.split(',').map(str::to_owned));
                 }
-                "-t" | "--type" => options.kinds.extend(value()?.split(',').map(str::to_owned)),
-                "--state" => options.states.extend(value()?.split(',').map(str::to_owned)),
+                "-t" | "--type" => options.add_kinds(&value()?)?,
+                "--state" => options.add_states(&value()?),
                 "-n" | "--lines" => {
                     options.lines =
                         value()?.parse().map_err(|_| "option '--lines' needs a number".to_owned())?
                 }
                 "-s" | "--signal" => {
                     let text = value()?;
+                    if matches!(text.as_str(), "list" | "help") {
+                        options.word_list = Some(signals());
+                        continue;
+                    }
                     let signal = Signal::parse(&text).ok_or_else(|| format!("'{text}' is no signal"))?;
                     options.signal = signal.number();
                 }
@@ -215,20 +366,38 @@ impl Options {
 }
 
 impl Options {
+    /// `--type`: types of units; load states too, as systemd has it.
+    fn add_kinds(&mut self, list: &str) -> Result<(), String> {
+        for word in list.split(',').filter(|word| !word.is_empty()) {
+            if word == "help" {
+                self.word_list = Some(format!("Available unit types:\n{}\n", TYPES.join("\n")));
+            } else if TYPES.contains(&word) {
+                self.kinds.push(word.to_owned());
+            } else if STATES.iter().take(1).any(|(_, words)| words.contains(&word)) {
+                self.states.push(word.to_owned());
+            } else {
+                return Err(format!("unknown unit type or load state '{word}'; --type=help lists them"));
+            }
+        }
+        Ok(())
+    }
+
+    /// `--state`
+    fn add_states(&mut self, list: &str) {
+        for word in list.split(',').filter(|word| !word.is_empty()) {
+            if word == "help" {
+                let all = STATES
+                    .map(|(what, words)| format!("Available unit {what} states:\n{}\n", words.join("\n")));
+                self.word_list = Some(all.join("\n"));
+            } else {
+                self.states.push(word.to_owned());
+            }
+        }
+    }
+
     /// Whether what is printed is for people, and not to be kept short.
     pub fn is_text_with_legend(&self) -> bool {
         self.format == Format::Text && !self.no_legend
-    }
-}
-
-/// `-n5` is `-n 5`.
-fn split_short(word: &str) -> (&str, Option<String>) {
-    let takes_value = ["-p", "-P", "-t", "-n", "-s", "-o", "-H", "-M"]
-        .iter()
-        .find(|name| word.starts_with(**name) && word.len() > 2);
-    match takes_value {
-        Some(name) if !word.starts_with("--") => (name, word.get(2..).map(str::to_owned)),
-        _ => (word, None),
     }
 }
 
@@ -257,14 +426,28 @@ mod tests {
         assert_eq!(problem("status -n"), "option '-n' needs a value");
         assert_eq!(problem("kill -s NOPE a"), "'NOPE' is no signal");
         assert_eq!(problem("-o yaml"), "unknown output 'yaml'");
+        assert!(problem("-t frob").contains("--type=help"));
+        assert!(problem("--preset-mode=some preset-all").contains("'some'"));
         assert!(problem("-H host status").contains("ssh HOST systemctl"));
         assert!(problem("--user status").contains("a user's own"));
+    }
+
+    #[test]
+    fn help_as_a_value_lists_what_there_is() {
+        let list = |line: &str| parse(line).unwrap().word_list.unwrap();
+        assert!(list("--type=help").contains("\nautomount\n"));
+        assert!(list("--state=help").contains("\nnot-found\n"));
+        assert!(list("kill -s list x").starts_with("SIGHUP\n"));
+        assert_eq!(parse("--type=loaded,socket").unwrap().states, ["loaded"]);
     }
 
     #[test]
     fn values_may_be_attached_to_short_options() {
         assert_eq!(parse("-ojson list-units").unwrap().format, Format::Json);
         assert_eq!(parse("-tservice,socket").unwrap().kinds, ["service", "socket"]);
+        let options = parse("-qal -n5 status -- -qa").unwrap();
+        assert!(options.quiet && options.all && options.full);
+        assert_eq!((options.lines, options.operands), (5, vec!["-qa".to_owned()]));
         assert_eq!(parse("enable --now a").unwrap().operands, ["a"]);
     }
 }

@@ -20,7 +20,7 @@ pub fn job_failure(verb: &str, unit: &str, result: &str) -> String {
 }
 
 /// `systemctl show`, under systemd's property names.
-pub fn properties(view: &UnitView, file_state: &str, options: &Options) -> String {
+pub fn properties(view: &UnitView, (file_state, preset): (&str, &str), options: &Options) -> String {
     // Conditions and assertions are looked at when a unit starts.
     let was_started = view.times.first().is_some_and(|exit| *exit != 0);
     let mut all: Vec<(&str, String)> = vec![
@@ -36,6 +36,7 @@ pub fn properties(view: &UnitView, file_state: &str, options: &Options) -> Strin
         ("FragmentPath", view.paths.first().cloned().unwrap_or_default()),
         ("DropInPaths", view.paths.get(1..).unwrap_or_default().join(" ")),
         ("UnitFileState", file_state.to_owned()),
+        ("UnitFilePreset", preset.to_owned()),
         ("MemoryCurrent", view.memory.map_or_else(|| "[not set]".to_owned(), |bytes| bytes.to_string())),
         (
             "TasksCurrent",
@@ -76,6 +77,11 @@ pub fn properties(view: &UnitView, file_state: &str, options: &Options) -> Strin
     text
 }
 
+/// A property that PID 1 has told.
+pub fn property<'a>(view: &'a UnitView, name: &str) -> Option<&'a str> {
+    view.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
 fn yes_or_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
@@ -96,9 +102,12 @@ mod tests {
     #[test]
     fn properties_are_selected_by_name() {
         let options = Options { properties: vec!["ActiveState".to_owned()], ..Options::default() };
-        assert_eq!(properties(&view("a.service", "active"), "static", &options), "ActiveState=active\n");
         assert_eq!(
-            properties(&view("a.service", "active"), "static", &Options { value: true, ..options }),
+            properties(&view("a.service", "active"), ("static", ""), &options),
+            "ActiveState=active\n"
+        );
+        assert_eq!(
+            properties(&view("a.service", "active"), ("static", ""), &Options { value: true, ..options }),
             "active\n"
         );
     }

@@ -33,7 +33,12 @@ pub fn machine(state: &str, units: &[UnitView], jobs: &[JobView], options: &Opti
 }
 
 /// `systemctl status UNIT`.
-pub fn unit(view: &UnitView, file_state: &str, zone: &TimeZone, options: &Options) -> String {
+pub fn unit(
+    view: &UnitView,
+    (file_state, preset): (&str, &str),
+    zone: &TimeZone,
+    options: &Options,
+) -> String {
     let style = options.style;
     let mut out = String::new();
     // Writing into a string does not fail, here and below.
@@ -56,7 +61,8 @@ pub fn unit(view: &UnitView, file_state: &str, zone: &TimeZone, options: &Option
     if !view.load_error.is_empty() {
         let _cannot_fail = write!(loaded, " (Reason: {})", view.load_error);
     } else if let Some(path) = view.paths.first() {
-        let _cannot_fail = write!(loaded, " ({path}; {file_state})");
+        let preset = if preset.is_empty() { String::new() } else { format!("; preset: {preset}") };
+        let _cannot_fail = write!(loaded, " ({path}; {file_state}{preset})");
     }
     line("Loaded:", &loaded);
     drop_ins(view, &mut line);
@@ -276,10 +282,15 @@ mod tests {
             main_exit: Some(("exited".to_owned(), 3)),
             ..UnitView::default()
         };
-        let text = unit(&view, "disabled", &TimeZone::utc(), &Options { lines: 0, ..Options::default() });
+        let text = unit(
+            &view,
+            ("disabled", "enabled"),
+            &TimeZone::utc(),
+            &Options { lines: 0, ..Options::default() },
+        );
         let want = "\
 × a.service - A thing
-    Loaded: loaded (/u/a.service; disabled)
+    Loaded: loaded (/u/a.service; disabled; preset: enabled)
    Drop-In: /e/a.service.d
             └─1.conf, 2.conf
     Active: failed (Result: exit-code)

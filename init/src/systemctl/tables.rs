@@ -104,17 +104,36 @@ pub fn jobs(jobs: &[JobView], patterns: &[String], options: &Options) -> String 
     with_count(&table, options, "jobs listed")
 }
 
+/// A row of `list-unit-files`.
+#[derive(Debug, Clone)]
+pub struct UnitFileRow {
+    /// The unit.
+    pub name: String,
+    /// Whether it is enabled.
+    pub state: FileState,
+    /// What the presets advise, where that matters.
+    pub preset: Option<&'static str>,
+}
+
 /// The table of `list-unit-files`.
-pub fn unit_files(files: &[(String, FileState)], options: &Options) -> String {
-    let mut table = Table::new(&[("UNIT FILE", "unit_file"), ("STATE", "state")], false);
-    for (name, state) in files.iter().filter(|(_, state)| has_state(options, [state.word(); 3])) {
-        let colour = match state {
+pub fn unit_files(files: &[UnitFileRow], options: &Options) -> String {
+    let columns = &[("UNIT FILE", "unit_file"), ("STATE", "state"), ("PRESET", "preset")];
+    let mut table = Table::new(columns, false);
+    for file in files.iter().filter(|file| has_state(options, [file.state.word(); 3])) {
+        let colour = match file.state {
             FileState::Enabled | FileState::EnabledRuntime => Colour::Green,
             FileState::Disabled | FileState::Linked | FileState::LinkedRuntime => Colour::Yellow,
             FileState::Masked | FileState::MaskedRuntime | FileState::Bad => Colour::Red,
             _ => Colour::Plain,
         };
-        table.push(vec![name.as_str().into(), Cell::from(state.word()).painted(colour)]);
+        table.push(vec![
+            file.name.as_str().into(),
+            Cell::from(file.state.word()).painted(colour),
+            match file.preset {
+                Some(preset) => preset.into(),
+                None => Cell::with("-".to_owned(), Value::Null).painted(Colour::Grey),
+            },
+        ]);
     }
     with_count(&table, options, "unit files listed")
 }
@@ -159,18 +178,49 @@ pub fn timers(
 /// The table of `list-sockets`.
 pub fn sockets(mut all: Vec<SocketView>, patterns: &[String], options: &Options) -> String {
     all.sort_by(|one, other| (&one.listen, &one.unit).cmp(&(&other.listen, &other.unit)));
-    let mut table = Table::new(
-        &[("LISTEN", "listen"), ("TYPE", "type"), ("UNIT", "unit"), ("ACTIVATES", "activates")],
-        false,
-    );
+    let columns: &[(&str, &str)] = if options.show_types {
+        &[("LISTEN", "listen"), ("TYPE", "type"), ("UNIT", "unit"), ("ACTIVATES", "activates")]
+    } else {
+        &[("LISTEN", "listen"), ("UNIT", "unit"), ("ACTIVATES", "activates")]
+    };
+    let mut table = Table::new(columns, false);
     for socket in all.iter().filter(|socket| fits(patterns, &socket.unit)) {
-        table.push(
-            [&socket.listen, &socket.kind, &socket.unit, &socket.activates]
-                .map(|it| it.as_str().into())
-                .to_vec(),
-        );
+        let kind = options.show_types.then_some(&socket.kind);
+        let cells = [Some(&socket.listen), kind, Some(&socket.unit), Some(&socket.activates)];
+        table.push(cells.into_iter().flatten().map(|it| it.as_str().into()).collect());
     }
     with_count(&table, options, "sockets listed")
+}
+
+/// The table of `list-paths`: of each path unit what it watches, and what it starts.
+pub fn paths(all: &[UnitView], patterns: &[String], options: &Options) -> String {
+    let columns =
+        &[("PATH", "path"), ("CONDITION", "condition"), ("UNIT", "unit"), ("ACTIVATES", "activates")];
+    let mut table = Table::new(columns, false);
+    let mut rows = Vec::new();
+    for unit in all.iter().filter(|unit| fits(patterns, &unit.name)) {
+        let of = |wanted: &'static str| unit.properties.iter().filter(move |(name, _)| name == wanted);
+        let activates = of("Unit").map(|(_, name)| name.as_str()).next().unwrap_or_default();
+        for (_, path) in of("Paths") {
+            let (path, condition) = path.rsplit_once(" (").unwrap_or((path, ""));
+            rows.push([path, condition.trim_end_matches(')'), &unit.name, activates]);
+        }
+    }
+    rows.sort_unstable();
+    rows.iter().for_each(|row| table.push(row.iter().map(|text| Cell::from(*text)).collect()));
+    with_count(&table, options, "paths listed")
+}
+
+/// The table of `list-automounts`, which this system does not have.
+pub fn automounts(options: &Options) -> String {
+    let columns = &[
+        ("WHAT", "what"),
+        ("WHERE", "where"),
+        ("MOUNTED", "mounted"),
+        ("IDLE TIMEOUT", "idle_timeout"),
+        ("UNIT", "unit"),
+    ];
+    with_count(&Table::new(columns, false), options, "automounts listed")
 }
 
 fn with_count(table: &Table, options: &Options, what: &str) -> String {
@@ -291,6 +341,26 @@ mod tests {
         assert!(lines[1].contains("30s ago a.timer     x.service"), "{text}");
         assert!(lines[3].starts_with("- ") && lines[3].contains("never.timer"), "{text}");
         assert_eq!(lines[5], "3 timers listed.");
+    }
+
+    #[test]
+    fn path_units_are_shown_with_what_they_watch() {
+        let property = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let unit = UnitView {
+            name: "a.path".to_owned(),
+            properties: vec![
+                property("Paths", "/z (b) (DirectoryNotEmpty)"),
+                property("Paths", "/a (PathExists)"),
+                property("Unit", "a.service"),
+            ],
+            ..UnitView::default()
+        };
+        let text = paths(&[unit], &[], &Options { no_legend: true, ..Options::default() });
+        assert_eq!(
+            text,
+            "/a     PathExists        a.path a.service\n/z (b) DirectoryNotEmpty a.path a.service\n"
+        );
+        assert_eq!(automounts(&Options::default()).lines().last(), Some("0 automounts listed."));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::options::{Direction, Options};
 use super::tables::{self, Node};
-use super::{NOT_RUNNING, UNKNOWN, USAGE, call, files, show, status};
+use super::{NOT_RUNNING, UNKNOWN, USAGE, call, files, manager, show, status};
 use crate::control::{ClientError, Method, UnitView};
 use crate::pid1::zones::ZoneFiles;
 
@@ -41,6 +41,11 @@ pub fn expand(operands: &[String]) -> Result<Vec<String>, ClientError> {
     Ok(names)
 }
 
+/// Waits a little before the next look.
+pub(super) fn now_and_then() {
+    std::thread::sleep(PAUSE);
+}
+
 fn now() -> Timestamp {
     let time = clock_gettime(ClockId::Realtime);
     Timestamp(time.tv_sec * 1_000_000 + time.tv_nsec / 1000)
@@ -65,13 +70,27 @@ pub fn timers(patterns: &[String], options: &Options) -> Result<u8, ClientError>
     Ok(0)
 }
 
+/// `list-paths`.
+pub fn paths(patterns: &[String], options: &Options) -> Result<u8, ClientError> {
+    let mut shown = Vec::new();
+    for unit in call(Method::List {})?.units {
+        let counts = options.all || unit.active != "inactive";
+        if unit.name.ends_with(".path") && counts {
+            shown.push(view(&unit.name)?);
+        }
+    }
+    print!("{}", tables::paths(&shown, patterns, options));
+    Ok(0)
+}
+
 /// `list-sockets`.
 pub fn sockets(patterns: &[String], options: &Options) -> Result<u8, ClientError> {
     print!("{}", tables::sockets(call(Method::Sockets {})?.sockets, patterns, options));
     Ok(0)
 }
 
-fn view(unit: &str) -> Result<UnitView, ClientError> {
+/// A unit with all that is known of it.
+pub(super) fn view(unit: &str) -> Result<UnitView, ClientError> {
     let answer = call(Method::Show { unit: unit.to_owned() })?;
     Ok(answer.units.into_iter().next().unwrap_or_else(|| UnitView {
         name: unit.to_owned(),
@@ -93,6 +112,9 @@ pub fn status(units: &[String], options: &Options) -> Result<u8, ClientError> {
     let zone = ZoneFiles::default().local();
     let mut code = 0;
     for (index, unit) in units.iter().enumerate() {
+        // A number is a process, whose unit is meant.
+        let of_process = unit.strip_suffix(".service").and_then(manager::unit_of_process);
+        let unit = of_process.as_ref().unwrap_or(unit);
         let view = view(unit)?;
         let is_unknown = view.load == "not-found" && view.active == "inactive";
         let of_unit = match view.active.as_str() {
@@ -109,7 +131,7 @@ pub fn status(units: &[String], options: &Options) -> Result<u8, ClientError> {
             if index > 0 {
                 println!();
             }
-            print!("{}", status::unit(&view, files::state_word(&view.name, options), &zone, options));
+            print!("{}", status::unit(&view, files::state_words(&view.name, options), &zone, options));
         }
     }
     Ok(code)
@@ -122,7 +144,7 @@ pub fn show(units: &[String], options: &Options) -> Result<u8, ClientError> {
             println!();
         }
         let view = view(unit)?;
-        print!("{}", show::properties(&view, files::state_word(&view.name, options), options));
+        print!("{}", show::properties(&view, files::state_words(&view.name, options), options));
     }
     Ok(0)
 }
@@ -167,9 +189,14 @@ pub fn is_degraded(options: &Options) -> Result<u8, ClientError> {
 /// `is-system-running`; with `--wait` once the boot is over.
 pub fn is_system_running(options: &Options) -> Result<u8, ClientError> {
     loop {
-        let state = call(Method::State {})?.state.unwrap_or_default();
+        let state = match call(Method::State {}) {
+            Ok(answer) => answer.state.unwrap_or_default(),
+            // No PID 1 of ours runs here.
+            Err(ClientError::Connect(_)) => "offline".to_owned(),
+            Err(error) => return Err(error),
+        };
         if options.wait && matches!(state.as_str(), "initializing" | "starting") {
-            std::thread::sleep(PAUSE);
+            now_and_then();
             continue;
         }
         if !options.quiet {
@@ -189,7 +216,7 @@ pub fn wait_until_down(units: &[String]) -> Result<u8, ClientError> {
                 "failed" => code = 1,
                 "inactive" => {}
                 _ => {
-                    std::thread::sleep(PAUSE);
+                    now_and_then();
                     continue;
                 }
             }

@@ -88,6 +88,16 @@ impl Installer {
         }
     }
 
+    /// What everything lies below.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where links are made.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// The folders that it works in.
     pub fn folders(&self) -> &UnitFolders {
         &self.folders
@@ -259,7 +269,8 @@ impl Installer {
         }
     }
 
-    fn file_of(&self, unit: &UnitName) -> Result<(UnitName, PathBuf), InstallError> {
+    /// The unit's own name and its file.
+    pub(super) fn file_of(&self, unit: &UnitName) -> Result<(UnitName, PathBuf), InstallError> {
         match self.folders.fragment(unit) {
             Fragment::Found { name, path, .. } => Ok((name, path)),
             Fragment::Masked => Err(InstallError::Masked(unit.as_str().to_owned())),
@@ -269,7 +280,12 @@ impl Installer {
         }
     }
 
-    fn make_link(&self, link: &Path, target: &Path, changes: &mut Vec<Change>) -> Result<(), InstallError> {
+    pub(super) fn make_link(
+        &self,
+        link: &Path,
+        target: &Path,
+        changes: &mut Vec<Change>,
+    ) -> Result<(), InstallError> {
         let io = |what, source| InstallError::Io { what, path: link.to_owned(), source };
         if let Ok(data) = link.symlink_metadata() {
             if fs::read_link(link).is_ok_and(|old| old == target) {
@@ -292,7 +308,7 @@ impl Installer {
     }
 
     /// A path below the root as the system itself sees it.
-    fn inside(&self, path: &Path) -> PathBuf {
+    pub(super) fn inside(&self, path: &Path) -> PathBuf {
         path.strip_prefix(&self.root).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
     }
 
@@ -302,11 +318,11 @@ impl Installer {
     }
 }
 
-fn parse(unit: &str) -> Result<UnitName, InstallError> {
+pub(super) fn parse(unit: &str) -> Result<UnitName, InstallError> {
     UnitName::parse(unit).map_err(|_| InstallError::NotFound(unit.to_owned()))
 }
 
-fn remove(link: &Path, changes: &mut Vec<Change>) -> Result<(), InstallError> {
+pub(super) fn remove(link: &Path, changes: &mut Vec<Change>) -> Result<(), InstallError> {
     let io = |source| InstallError::Io { what: "cannot remove", path: link.to_owned(), source };
     fs::remove_file(link).map_err(io)?;
     changes.push(Change::Removed(link.to_owned()));
@@ -315,6 +331,14 @@ fn remove(link: &Path, changes: &mut Vec<Change>) -> Result<(), InstallError> {
     {
         let _not_empty = fs::remove_dir(folder);
     }
+    Ok(())
+}
+
+/// Removes a folder with all that is in it.
+pub(super) fn remove_folder(folder: &Path, changes: &mut Vec<Change>) -> Result<(), InstallError> {
+    let io = |source| InstallError::Io { what: "cannot remove", path: folder.to_owned(), source };
+    fs::remove_dir_all(folder).map_err(io)?;
+    changes.push(Change::Removed(folder.to_owned()));
     Ok(())
 }
 

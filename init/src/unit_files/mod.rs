@@ -5,6 +5,8 @@
 
 pub mod install;
 mod links;
+pub mod presets;
+mod revert;
 pub mod state;
 
 use std::cell::RefCell;

@@ -61,6 +61,19 @@ impl FileState {
         }
     }
 
+    /// Whether presets have anything to say of such a file: what cannot be enabled is as it is.
+    pub fn has_preset(self) -> bool {
+        !matches!(
+            self,
+            FileState::Alias
+                | FileState::Static
+                | FileState::Generated
+                | FileState::Transient
+                | FileState::Bad
+                | FileState::NotFound
+        )
+    }
+
     /// What `is-enabled` ends with: the table of systemctl(1).
     pub fn exit_code(self) -> u8 {
         match self {

@@ -46,6 +46,20 @@ pub(super) fn is_default(file: &str) -> bool {
     file == "pids.max"
 }
 
+/// What the kernel has when nothing was written; `None` for files that are never written.
+pub(super) fn default_of(file: &str) -> Option<&'static str> {
+    Some(match file {
+        "cpu.weight" => "100",
+        "cpu.idle" | "memory.min" | "memory.low" => "0",
+        "cpu.max" | "memory.high" | "memory.max" | "memory.swap.max" | "memory.zswap.max" | "pids.max" => {
+            "max"
+        }
+        "cpuset.cpus" | "cpuset.mems" => "\n",
+        "io.weight" => "default 100",
+        _ => return None,
+    })
+}
+
 /// Files and texts for a unit, and for how the machine is.
 pub(super) fn of(
     control: &ResourceControl,
@@ -124,6 +138,28 @@ mod tests {
         let control = ResourceControl::default();
         assert_eq!(of(&control, MACHINE, false, true), [("pids.max", "150".to_owned())]);
         assert_eq!(of(&control, MACHINE, false, false), []);
+    }
+
+    #[test]
+    fn whatever_is_written_has_a_default_to_go_back_to() {
+        let some = Some(Amount::Number(1));
+        let control = ResourceControl {
+            cpu_weight: Some(CpuWeight::Weight(50)),
+            cpu_quota: Some(1),
+            allowed_cpus: vec![0],
+            allowed_memory_nodes: vec![0],
+            memory_min: some,
+            memory_low: some,
+            memory_high: some,
+            memory_max: some,
+            memory_swap_max: some,
+            memory_zswap_max: some,
+            io_weight: Some(7),
+            ..ResourceControl::default()
+        };
+        let files: Vec<&str> = of(&control, MACHINE, false, true).iter().map(|(file, _)| *file).collect();
+        assert_eq!(files.len(), 12);
+        assert!(files.iter().all(|file| default_of(file).is_some()), "{files:?}");
     }
 
     #[test]

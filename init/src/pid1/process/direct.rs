@@ -28,7 +28,8 @@ pub fn launch(command: &ExecCommand, how: &Circumstances<'_>) -> Option<Launch> 
     };
     // A name would have to be searched for.
     let is_path = command.program.contains('/');
-    if !(is_path && is_plain(exec) && is_free(&how.service.resources) && how.descriptors.is_empty()) {
+    let no_files = how.descriptors.is_empty() && how.service.open_files.is_empty();
+    if !(is_path && is_plain(exec) && is_free(&how.service.resources) && no_files) {
         return None;
     }
     let identity = Identity::resolve(exec, how.root, how.run).ok()?;
@@ -92,6 +93,7 @@ mod tests {
     use image_config::unit::Service;
 
     use super::*;
+    use crate::pid1::manager::ManagerEnvironment;
     use crate::pid1::process::RunIdentity;
     use crate::supervisor::Phase;
 
@@ -114,6 +116,7 @@ mod tests {
                 descriptors: Vec::new(),
                 cgroup: None,
                 locale: &[],
+                manager: &ManagerEnvironment::default(),
             };
             let command = ExecCommand { program: program.to_owned(), ..ExecCommand::default() };
             launch(&command, &how).is_some()
@@ -123,6 +126,7 @@ mod tests {
         assert!(!launched("true", &|_| {}));
         assert!(!launched("/bin/true", &|service| service.exec.user = Some("root".into())));
         assert!(!launched("/bin/true", &|service| service.exec.nice = Some(1)));
+        assert!(!launched("/bin/true", &|service| service.exec.coredump_filter = Some(1)));
         assert!(!launched("/bin/true", &|service| service.exec.sandbox.private_devices = true));
         assert!(!launched("/bin/true", &|service| service.resources.io_latencies = vec![("/".into(), 1)]));
     }

@@ -53,8 +53,8 @@ const PRESSURE_THRESHOLD: &str = "c29tZSAyMDAwMDAgMjAwMDAwMAA=";
 
 /// Puts the environment together; of two settings of one name the later one wins.
 pub(super) fn build(exec: &ExecContext, how: &Circumstances<'_>, known: &Known<'_>) -> Step<Environment> {
-    let mut all = Environment::new();
-    set_machine(&mut all, how.locale);
+    let mut all = machine(how.locale);
+    how.manager.apply(&mut all);
     let mut set = |name: &str, value: String| drop(all.insert(name.to_owned(), value));
     for (name, value) in &how.variables {
         set(name, value.clone());
@@ -129,10 +129,12 @@ pub fn locale(root: &Path) -> Vec<(String, String)> {
 }
 
 /// What every service sees: the manager's own environment.
-fn set_machine(all: &mut Environment, locale: &[(String, String)]) {
+pub fn machine(locale: &[(String, String)]) -> Environment {
+    let mut all = Environment::new();
     all.insert("PATH".to_owned(), SEARCH_PATH.join(":"));
     all.extend(locale.iter().cloned());
     all.entry("LANG".to_owned()).or_insert_with(|| "C.UTF-8".to_owned());
+    all
 }
 
 /// `EnvironmentFile=`, all of them in order.
@@ -227,6 +229,7 @@ mod tests {
             descriptors: Vec::new(),
             cgroup: None,
             locale: &locale(root),
+            manager: &Default::default(),
         };
         let identity = Identity::resolve(&service.exec, root, &run)?;
         let folders = Folders::default();

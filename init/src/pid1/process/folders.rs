@@ -242,6 +242,7 @@ mod tests {
             descriptors: Vec::new(),
             cgroup: None,
             locale: &[],
+            manager: &Default::default(),
         };
         let identity = Identity::resolve(&service.exec, root, &run)?;
         make(&service.exec, &how, &identity)

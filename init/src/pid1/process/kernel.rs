@@ -31,6 +31,13 @@ pub fn have_many_open_files() -> io::Result<()> {
 pub(super) fn set_limits_of_process(exec: &ExecContext) -> Step<()> {
     // Without the privilege it has what its parent has.
     let _lower = setrlimit(rustix::process::Resource::Nofile, OPEN_FILES);
+    if let Some(mask) = exec.coredump_filter {
+        // Kernels are built without core dumps too.
+        match fs::write("/proc/self/coredump_filter", format!("{mask:#x}")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.step(code::LIMITS, format_args!("CoredumpFilter={mask:#x}"))?,
+        }
+    }
     if let Some(score) = exec.oom_score_adjust {
         match fs::write("/proc/self/oom_score_adj", score.to_string()) {
             // In a container nobody may lower it; systemd too goes on.

@@ -19,6 +19,7 @@ mod identity;
 mod kernel;
 mod mounts;
 mod namespaces;
+mod open_files;
 mod seccomp;
 mod streams;
 
@@ -35,9 +36,11 @@ use image_config::unit::{ExecCommand, ExecContext, Sandbox, Service, WorkingDire
 pub use self::credentials::folder as credentials_folder;
 pub use self::direct::launch;
 pub use self::environment::locale;
+pub use self::environment::machine as machine_environment;
 pub use self::folders::{private_tmp_folders, runtime_folders};
 use self::identity::Identity;
 pub use self::kernel::have_many_open_files;
+use crate::pid1::manager::ManagerEnvironment;
 use crate::supervisor::Phase;
 use crate::sys::setup;
 use crate::sys::spawn::{self, Failure, ReportPipe};
@@ -67,6 +70,8 @@ pub struct Circumstances<'a> {
     pub cgroup: Option<PathBuf>,
     /// The machine's language.
     pub locale: &'a [(String, String)],
+    /// What every service sees.
+    pub manager: &'a ManagerEnvironment,
 }
 
 /// What one start of a unit has for itself, until the unit is released.
@@ -201,7 +206,8 @@ fn set_up(command: &ExecCommand, mut how: Circumstances<'_>, report: &mut Report
     setup::reset_signals(exec.ignore_sigpipe.unwrap_or(true));
     rustix::process::setsid().step(code::SETSID, "cannot begin a session")?;
     let identity = Identity::resolve(exec, how.root, how.run)?;
-    let descriptors = std::mem::take(&mut how.descriptors);
+    let mut descriptors = std::mem::take(&mut how.descriptors);
+    descriptors.extend(open_files::open(&how)?);
     let connected = streams::connect(exec, &how, &descriptors, identity.user_id())?;
     kernel::set_limits_of_process(exec)?;
     let group = how.cgroup.as_deref();
@@ -336,6 +342,7 @@ mod tests {
                 descriptors: Vec::new(),
                 cgroup: None,
                 locale: &[],
+                manager: &ManagerEnvironment::default(),
             };
             let scope = Scope::of(&command, &how);
             (scope.identity, scope.sandbox)

@@ -174,6 +174,25 @@ fn a_runtime_limit_counts_from_the_moment_it_was_up_reloads_or_not() {
 }
 
 #[test]
+fn chance_may_add_to_a_runtime_limit_and_never_takes_away() {
+    let mut spans = std::collections::BTreeSet::new();
+    for begin in 0..8 {
+        let mut world = World::new(vec![service("a.service", &[], |spec| {
+            spec.runtime_max = Some(Monotonic::seconds(10));
+            spec.runtime_extra = Monotonic::seconds(10);
+        })]);
+        world.advance(begin * 777_777);
+        world.request("a.service", JobKind::Start).unwrap();
+        let unit = world.sup.unit(world.id("a.service")).unwrap();
+        let (since, deadline) = (unit.times.active_enter.unwrap(), unit.deadline.unwrap());
+        let span = deadline.0 - since.0;
+        assert!((10_000_000..20_000_000).contains(&span), "{span}");
+        spans.insert(span);
+    }
+    assert!(spans.len() > 4, "{spans:?}");
+}
+
+#[test]
 fn notify_reload_is_done_when_the_service_says_so_about_this_reload() {
     let mut world = World::new(vec![service("a.service", &[], |spec| {
         spec.kind = ServiceType::NotifyReload;
