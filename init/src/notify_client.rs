@@ -5,13 +5,20 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 
+use image_config::unit::is_descriptor_name;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, UCred, sendmsg_addr,
 };
 use rustix::process::{Pid, getgid, getpid, getppid, getuid};
+
+use crate::sys::spawn::inherited;
+
+/// Descriptors that one message can bring.
+const MOST_DESCRIPTORS: usize = 32;
 
 const HELP: &str = "\
 systemd-notify [OPTIONS...] [VARIABLE=VALUE...]
@@ -22,6 +29,8 @@ systemd-notify --exec [OPTIONS...] [VARIABLE=VALUE...] ; COMMAND [ARGUMENT...]
   --stopping       it is about to end
   --pid[=PID]      its main process: a number, `parent`, `self` or `auto` (the parent)
   --status=TEXT    what it is doing
+  --fd=NUMBER      a descriptor that goes along, for FDSTORE=1
+  --fdname=NAME    its name
   --booted         0 when this machine runs a service manager
   --exec           run a command afterwards
 ";
@@ -33,6 +42,8 @@ struct Wish {
     lines: Vec<String>,
     booted: bool,
     help: bool,
+    /// Numbers of the descriptors that go along.
+    descriptors: Vec<RawFd>,
     /// The command of `--exec`.
     command: Vec<String>,
 }
@@ -48,6 +59,7 @@ impl Wish {
     fn parse(words: &[String], facts: &Facts) -> Result<Wish, String> {
         let mut wish = Wish::default();
         let mut exec = false;
+        let mut named = None;
         let mut words = words.iter();
         while let Some(word) = words.next() {
             if exec && word == ";" {
@@ -60,6 +72,11 @@ impl Wish {
             };
             match (name, value) {
                 ("-h" | "--help", None) => wish.help = true,
+                ("--fd", Some(number)) => {
+                    let number = number.parse().ok().filter(|number| *number >= 0);
+                    wish.descriptors.push(number.ok_or_else(|| format!("'{word}': this is no descriptor"))?);
+                }
+                ("--fdname", Some(name)) => named = Some(name),
                 ("--booted", None) => wish.booted = true,
                 ("--exec", None) => exec = true,
                 ("--no-block", None) => {}
@@ -86,6 +103,15 @@ impl Wish {
                 _ if word.contains('=') => wish.lines.push(word.clone()),
                 _ => return Err(format!("'{word}' is no assignment of a variable")),
             }
+        }
+        if let Some(name) = named {
+            if wish.descriptors.is_empty() {
+                return Err("--fdname= without --fd=".to_owned());
+            }
+            if name.is_empty() || !is_descriptor_name(name) {
+                return Err(format!("'{name}' is no name of a descriptor"));
+            }
+            wish.lines.push(format!("FDNAME={name}"));
         }
         if exec && wish.command.is_empty() {
             return Err("--exec needs a `;` and a command after it".to_owned());
@@ -125,7 +151,13 @@ pub fn run(words: &[String]) -> ExitCode {
     }
     match std::env::var("NOTIFY_SOCKET") {
         Ok(socket) if !socket.is_empty() => {
-            if let Err(error) = send(&socket, &wish.lines.join("\n")) {
+            let descriptors: Option<Vec<OwnedFd>> =
+                wish.descriptors.iter().map(|number| open_descriptor(*number)).collect();
+            let Some(descriptors) = descriptors else {
+                eprintln!("systemd-notify: a descriptor that is to go along is not open");
+                return ExitCode::FAILURE;
+            };
+            if let Err(error) = send(&socket, &wish.lines.join("\n"), &descriptors) {
                 eprintln!("Failed to notify init system: {socket}: {error}");
                 return ExitCode::FAILURE;
             }
@@ -138,6 +170,16 @@ pub fn run(words: &[String]) -> ExitCode {
     exec(&wish.command)
 }
 
+/// A descriptor that whoever called this program left open for it.
+fn open_descriptor(number: RawFd) -> Option<OwnedFd> {
+    match number {
+        0 => io::stdin().as_fd().try_clone_to_owned().ok(),
+        1 => io::stdout().as_fd().try_clone_to_owned().ok(),
+        2 => io::stderr().as_fd().try_clone_to_owned().ok(),
+        number => inherited(number),
+    }
+}
+
 /// Becomes the command of `--exec`, if there is one.
 fn exec(command: &[String]) -> ExitCode {
     use std::os::unix::process::CommandExt;
@@ -148,7 +190,7 @@ fn exec(command: &[String]) -> ExitCode {
 }
 
 /// Sends a message to the socket of that path, or of that abstract name behind an `@`.
-fn send(socket: &str, message: &str) -> io::Result<()> {
+fn send(socket: &str, message: &str, descriptors: &[OwnedFd]) -> io::Result<()> {
     let address = match socket.strip_prefix('@') {
         Some(name) => SocketAddrUnix::new_abstract_name(name.as_bytes())?,
         None if socket.starts_with('/') => SocketAddrUnix::new(socket)?,
@@ -156,10 +198,18 @@ fn send(socket: &str, message: &str) -> io::Result<()> {
     };
     let sender = UnixDatagram::unbound()?;
     let bytes = [io::IoSlice::new(message.as_bytes())];
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    if descriptors.len() > MOST_DESCRIPTORS {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors"));
+    }
     let parent = getppid().filter(|parent| *parent != Pid::INIT);
     if let Some(pid) = parent {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+        let mut space =
+            [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !descriptors.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+        }
         let credentials = UCred { pid, uid: getuid(), gid: getgid() };
         ancillary.push(SendAncillaryMessage::ScmCredentials(credentials));
         // Only root may speak for another process; everybody else speaks for itself.
@@ -167,8 +217,12 @@ fn send(socket: &str, message: &str) -> io::Result<()> {
             return Ok(());
         }
     }
-    let mut nothing = SendAncillaryBuffer::default();
-    sendmsg_addr(&sender, &address, &bytes, &mut nothing, SendFlags::NOSIGNAL)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    }
+    sendmsg_addr(&sender, &address, &bytes, &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -190,6 +244,11 @@ mod tests {
         );
         assert_eq!(parse(&["--pid=self", "--pid=12"]).unwrap().lines, ["MAINPID=7", "MAINPID=12"]);
         assert_eq!(parse(&["--exec", "--ready", ";", "a", "--b"]).unwrap().command, ["a", "--b"]);
+        let wish = parse(&["--fd=3", "--fd=4", "--fdname=a", "FDSTORE=1"]).unwrap();
+        assert_eq!((wish.descriptors, wish.lines), (vec![3, 4], vec!["FDSTORE=1".into(), "FDNAME=a".into()]));
+        for bad in [&["--fd=x"][..], &["--fdname=a"], &["--fd=3", "--fdname=a:b"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
         for bad in [&["--frob"][..], &["word"], &["--pid=x"], &["--status"], &["--exec", "--ready"]] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
@@ -200,11 +259,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let receiver = UnixDatagram::bind(&path).unwrap();
-        send(path.to_str().unwrap(), "READY=1\nSTATUS=x").unwrap();
+        send(path.to_str().unwrap(), "READY=1\nSTATUS=x", &[]).unwrap();
         let mut bytes = [0; 100];
         let count = receiver.recv(&mut bytes).unwrap();
         assert_eq!(&bytes[..count], b"READY=1\nSTATUS=x");
-        assert!(send("relative", "x").is_err());
-        assert!(send("/no/such/socket", "x").is_err());
+        assert!(send("relative", "x", &[]).is_err());
+        assert!(send("/no/such/socket", "x", &[]).is_err());
     }
 }

@@ -233,6 +233,12 @@ const ACTIONS: &[(&str, StartLimitAction)] = &[
     ("halt", StartLimitAction::Halt),
     ("halt-force", StartLimitAction::HaltForce),
     ("halt-immediate", StartLimitAction::HaltImmediate),
+    // No other kernel is ever loaded for kexec, and user space is never restarted alone: both are a reboot, as systemd does it
+    // too when there is nothing to execute.
+    ("kexec", StartLimitAction::Reboot),
+    ("kexec-force", StartLimitAction::RebootForce),
+    ("soft-reboot", StartLimitAction::Reboot),
+    ("soft-reboot-force", StartLimitAction::RebootForce),
     ("exit", StartLimitAction::Exit),
     ("exit-force", StartLimitAction::ExitForce),
 ];

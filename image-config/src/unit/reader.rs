@@ -1,6 +1,6 @@
 //! From assignments to typed settings: which table a key is looked up in, and what is said about keys in none.
 
-use super::common::{Common, Install};
+use super::common::{Common, Install, StartLimitAction};
 use super::condition::ConditionKind;
 use super::directives::{COMMON, INSTALL, KILL, MOVED_TO_UNIT};
 use super::exec::ExecContext;
@@ -54,6 +54,10 @@ pub(super) trait Section: Sized + 'static {
 /// What makes a unit unfit to be loaded.
 pub(super) fn problem(unit: &Unit) -> Option<&'static str> {
     match &unit.kind {
+        // One that only takes the machine down when it is reached needs no commands.
+        UnitKind::Service(it) if unit.common.success_action != StartLimitAction::None => {
+            it.problem_but_for_commands()
+        }
         UnitKind::Service(it) => Section::problem(&**it, &unit.name),
         UnitKind::Socket(it) => it.problem(&unit.name),
         UnitKind::Timer(it) => it.problem(&unit.name),

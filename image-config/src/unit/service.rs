@@ -181,6 +181,12 @@ impl Service {
         if self.exec_start.is_empty() && self.exec_stop.is_empty() && !self.remain_after_exit {
             return Some("the service has neither ExecStart= nor ExecStop= nor RemainAfterExit=yes");
         }
+        self.problem_but_for_commands()
+    }
+
+    /// The same for a service that needs no commands.
+    pub(super) fn problem_but_for_commands(&self) -> Option<&'static str> {
+        let kind = self.kind();
         if self.exec_start.len() > 1 && kind != ServiceType::Oneshot {
             return Some("the service has more than one ExecStart= line, which only Type=oneshot may");
         }

@@ -229,13 +229,13 @@ impl Setting<'_> {
         Ok(())
     }
 
-    /// A template means its instance of this unit's own instance.
+    /// A template means its instance of this unit's own instance; in a unit that is no instance, of its name.
     fn instantiate(&self, name: UnitName) -> Option<UnitName> {
         if !name.is_template() {
             return Some(name);
         }
-        let instance = self.unit.instance().filter(|instance| !instance.is_empty())?;
-        name.with_instance(instance).ok()
+        let instance = self.unit.instance().unwrap_or(self.unit.prefix());
+        name.with_instance(instance).ok().filter(|_| !instance.is_empty())
     }
 
     /// A list of unit names of `[Install]`, in which templates stay templates; empty does nothing.

@@ -213,9 +213,9 @@ fn dependencies_name_units_and_instances_of_templates() {
     assert_eq!(names(&unit.common.after), ["x.service", "t@b.socket"]);
     assert_eq!(names(&unit.common.before), ["b.target"]);
     assert!(warnings[0].contains("f:4: `Before=`: `bad` is no unit name"), "{warnings:?}");
+    // In a unit that is no instance its name is, as systemd has it.
     let (unit, warnings) = typed("a.target", "[Unit]\nAfter=t@.service\n");
-    assert_eq!(unit.common.after, []);
-    assert!(warnings[0].contains("it is a template"), "{warnings:?}");
+    assert_eq!((names(&unit.common.after), warnings), (vec!["t@a.service"], vec![]));
     let (unit, _) = typed("a.socket", "[Unit]\nAfter=dev-x\\x2dy.device\n[Socket]\nListenStream=1\n");
     assert_eq!(names(&unit.common.after), ["dev-x\\x2dy.device"]);
     assert!(matches!(unit.kind, UnitKind::Socket(_)));

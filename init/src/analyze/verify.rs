@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use image_config::unit::value::SEARCH_PATH;
-use image_config::unit::{ExecCommand, Unit, UnitKind, UnitName};
+use image_config::unit::{ExecCommand, Unit, UnitKind, UnitName, UnitType};
 
 use crate::unit_files::{Fragment, UnitFolders};
 
@@ -146,7 +146,7 @@ fn requirements(unit: &Unit, folders: &UnitFolders, findings: &mut Findings) {
     let is_there = |name: &UnitName| {
         matches!(folders.fragment(name), Fragment::Found { .. })
             // The kernel or PID 1 makes these.
-            || matches!(name.kind(), image_config::unit::UnitType::Device | image_config::unit::UnitType::Slice)
+            || matches!(name.kind(), UnitType::Device | UnitType::Slice)
     };
     let common = &unit.common;
     for other in common.requires.iter().chain(&common.binds_to).filter(|other| !is_there(other)) {
@@ -162,7 +162,12 @@ fn requirements(unit: &Unit, folders: &UnitFolders, findings: &mut Findings) {
         && !other.is_template()
         && !is_there(&other)
     {
-        findings.bad(format!("{}: Unit {other} to trigger not loaded.", unit.name));
+        findings.bad(match unit.name.kind() {
+            UnitType::Socket => {
+                format!("{}: service {other} not loaded, socket cannot be started.", unit.name)
+            }
+            _ => format!("{}: Unit {other} to trigger not loaded.", unit.name),
+        });
     }
     if let Some(other) = &unit.install.default_instance
         && unit.name.with_instance(other).is_err()
@@ -218,6 +223,18 @@ mod tests {
                 "`bogus` is no calendar event",
             ),
             ("gone.timer", "[Timer]\nOnBootSec=1\n", true, "gone.service to trigger not loaded"),
+            (
+                "gone.socket",
+                "[Socket]\nListenFIFO=/run/x\n",
+                true,
+                "gone.socket: service gone.service not loaded, socket cannot be started.",
+            ),
+            (
+                "down.service",
+                "[Unit]\nSuccessAction=kexec-force\nBefore=x@.service\n[Service]\nType=oneshot\n",
+                false,
+                "",
+            ),
             ("a@.service", "[Service]\nExecStart=/bin/true %i\n", false, ""),
         ] {
             let (is_bad, lines) = of(name, text);
