@@ -12,6 +12,7 @@ pub mod modprobe;
 pub mod sysctl;
 pub mod sysusers;
 pub mod tmpfiles;
+pub mod trial;
 pub mod users;
 
 use std::ffi::CStr;
@@ -96,6 +97,7 @@ pub fn setup() -> BootInfo {
     // Before the folders that belong to them.
     warnings.extend(sysusers::run(Path::new("/"), &specifiers));
     warnings.extend(tmpfiles::run(Path::new("/"), &specifiers));
+    note_trial(&line, &mut warnings);
     if let Ok(early) = std::fs::read_to_string(WARNINGS) {
         warnings.splice(0..0, early.lines().map(str::to_owned));
     }
@@ -106,6 +108,32 @@ pub fn setup() -> BootInfo {
         machine_id,
         image: line.image.map(|image| image.to_string()).unwrap_or_default(),
         warnings,
+    }
+}
+
+/// A boot on trial leaves a record of itself (SAFETY 17), unless it would vanish with `/var`. What an earlier trial left stays
+/// for the update engine.
+fn note_trial(line: &CommandLine, warnings: &mut Vec<String>) {
+    if !line.trial {
+        return;
+    }
+    warnings.push("this boot is ON TRIAL, not yet confirmed: the machine goes back to the other slot unless it proves itself".to_owned());
+    if let Some(verity) = line.verity.as_ref().filter(|_| !Path::new(VOLATILE_FLAG).exists()) {
+        let trial = trial::Trial { root_hash: verity.root_hash.clone(), reason: None };
+        if let Err(error) = trial.store(Path::new("/")) {
+            warnings.push(format!("record of the trial: {error}"));
+        }
+    }
+}
+
+/// Adds to the record of the trial why PID 1 gives this boot up.
+///
+/// # Errors
+/// The file system's; a machine whose STATE cannot be written has no record.
+pub fn give_up_trial(reason: &str) -> std::io::Result<()> {
+    match trial::Trial::load(Path::new("/")) {
+        Some(trial) => trial::Trial { reason: Some(reason.to_owned()), ..trial }.store(Path::new("/")),
+        None => Ok(()),
     }
 }
 
@@ -202,15 +230,31 @@ pub fn mark_good() -> ExitCode {
     match mark_good::mark() {
         Ok(mark_good::Marked::Now) => {
             println!("slot marked good");
+            forget_trial();
             ExitCode::SUCCESS
         }
         Ok(mark_good::Marked::Before) => {
             println!("slot is marked good already");
+            forget_trial();
             ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("slot not marked good: {}", chain(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A slot that is good has no trial any more. Only its own record goes: another slot's is evidence that the update engine has
+/// not seen yet.
+fn forget_trial() {
+    let line = CommandLine::read().unwrap_or_default();
+    let own = line.verity.map(|verity| verity.root_hash);
+    let recorded = trial::Trial::load(Path::new("/")).map(|trial| trial.root_hash);
+    if own.is_some()
+        && own == recorded
+        && let Err(error) = trial::Trial::clear(Path::new("/"))
+    {
+        eprintln!("the record of the trial stays: {error}");
     }
 }

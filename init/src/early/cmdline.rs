@@ -38,6 +38,19 @@ pub struct LoaderMarks {
     pub start_image: u64,
 }
 
+/// `ferrite.loader=`: what the loader says of itself (SAFETY 11).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loader {
+    /// Its version; a slot's footer can ask for a newer one.
+    pub version: u32,
+    /// The highest footer version that it reads.
+    pub footer_version: u32,
+    /// Beginnings (16 hex digits) of the ids of the keys that it trusts.
+    pub keys: Vec<String>,
+    /// The least rollback index that it starts (SAFETY 12); loaders that have no floor do not say.
+    pub rollback_floor: u64,
+}
+
 /// All that Ferrite reads from the command line. What is absent or malformed is `None`, with a line in `problems` for the latter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CommandLine {
@@ -53,6 +66,8 @@ pub struct CommandLine {
     pub image: Option<Image>,
     /// The loader's marks; absent without a loader.
     pub marks: Option<LoaderMarks>,
+    /// What the loader would start.
+    pub loader: Option<Loader>,
     /// `KEY=VALUE` words that could not be read.
     pub problems: Vec<String>,
 }
@@ -78,6 +93,7 @@ impl CommandLine {
                 "ferrite.verity" => first(&mut line.verity, parse_verity(value)),
                 "ferrite.image" => first(&mut line.image, parse_image(value)),
                 "ferrite.marks" => first(&mut line.marks, parse_marks(value)),
+                "ferrite.loader" => first(&mut line.loader, parse_loader(value)),
                 "ferrite.trial" => first(&mut trial, parse_flag(value)),
                 _ => true,
             };
@@ -151,6 +167,15 @@ fn parse_marks(value: &str) -> Option<LoaderMarks> {
     Some(LoaderMarks { entry: entry.parse().ok()?, start_image: start_image.parse().ok()? })
 }
 
+fn parse_loader(value: &str) -> Option<Loader> {
+    let mut parts = value.split(',');
+    let version = parts.next()?.parse().ok()?;
+    let footer_version = parts.next()?.parse().ok()?;
+    let keys = parts.next()?.split('+').filter(|key| !key.is_empty()).map(str::to_owned).collect();
+    let rollback_floor = parts.next().map_or(Some(0), |floor| floor.parse().ok())?;
+    Some(Loader { version, footer_version, keys, rollback_floor })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,13 +188,20 @@ mod tests {
         let line = CommandLine::parse(&format!(
             "console=ttyS0 gpt panic=10 ferrite.verity={HASH},00ff,25600,104857600 ferrite.image=ferrite,1.2.3,1760000000 \
              ferrite.disk=11111111-2222-3333-4444-555555555555 ferrite.slot=aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee \
-             ferrite.trial=1 ferrite.loader=0.1,1,00112233 ferrite.marks=3900000,4200000\n"
+             ferrite.trial=1 ferrite.loader=2,1,00112233+4455 ferrite.marks=3900000,4200000\n"
         ));
         assert_eq!(line.problems, Vec::<String>::new());
         assert!(line.trial);
         assert_eq!(line.disk.unwrap().to_string(), "11111111-2222-3333-4444-555555555555");
         assert_eq!(line.slot.unwrap().to_string(), "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee");
         assert_eq!(line.marks, Some(LoaderMarks { entry: 3_900_000, start_image: 4_200_000 }));
+        let keys = vec!["00112233".to_owned(), "4455".to_owned()];
+        let loader = Loader { version: 2, footer_version: 1, keys, rollback_floor: 0 };
+        assert_eq!(line.loader, Some(loader));
+        assert_eq!(
+            parse_loader("2,1,,7").map(|loader| (loader.keys.len(), loader.rollback_floor)),
+            Some((0, 7))
+        );
         let verity = line.verity.unwrap();
         assert_eq!((verity.data_blocks, verity.superblock_offset), (25_600, 104_857_600));
         assert_eq!(line.image.unwrap().to_string(), "ferrite 1.2.3");

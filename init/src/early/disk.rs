@@ -86,6 +86,14 @@ impl Disk {
         Self::open_as(name, false)
     }
 
+    /// Opens a disk for writing the content of a slot that nothing uses, which takes long: others may change the table meanwhile.
+    ///
+    /// # Errors
+    /// [`DiskError::Io`]
+    pub fn open_for_content(name: &str) -> Result<Self, DiskError> {
+        Self::open_as(name, true)
+    }
+
     /// Opens a disk for changing its table, and waits for the lock that all who do so take.
     ///
     /// # Errors

@@ -458,11 +458,16 @@ impl Shell {
             Due::Unhealthy => {
                 self.console
                     .bad("this boot is not healthy in time: rebooting, so that the other slot gets its turn");
-                for member in self.missing_members() {
-                    self.console.bad(&member);
-                    self.say(Level::Error, &member);
+                let missing = self.missing_members();
+                for member in &missing {
+                    self.console.bad(member);
+                    self.say(Level::Error, member);
                 }
                 self.say(Level::Error, "boot-complete.target was not reached in time");
+                let reason = format!("not healthy in time: {}", missing.join("; "));
+                if let Err(error) = crate::boot::give_up_trial(&reason) {
+                    self.say(Level::Error, &format!("record of the trial: {error}"));
+                }
                 self.begin_power("reboot.target");
             }
             Due::ShutdownLate => {

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 use slots::{
-    CommitError, Device, Entry, FOOTER_LEN, Footer, FooterError, Guid, Loaded, Part, Policy, SlotFlags,
-    Table, types,
+    CommitError, Device, Entry, FOOTER_LEN, Footer, FooterError, Guid, Loaded, Part, PartitionName, Policy,
+    SlotFlags, Table, types,
 };
 
 use crate::payload::{BLOCK, BlockHasher, Layout, LayoutError, TreeBuilder};
@@ -67,6 +67,8 @@ pub struct Place {
     pub index: usize,
     /// Its PARTUUID.
     pub guid: Guid,
+    /// Its label: `USR-A`.
+    pub name: PartitionName,
     /// First byte on the disk.
     pub offset: u64,
     /// Bytes.
@@ -81,7 +83,14 @@ impl Place {
         let length = entry.blocks().checked_mul(u64::from(block_size))?;
         offset.checked_add(length)?;
         let sound = length > FOOTER_LEN as u64 && length.is_multiple_of(BLOCK_U64);
-        sound.then_some(Self { index, guid: entry.unique_guid(), offset, length, flags: entry.flags() })
+        sound.then_some(Self {
+            index,
+            guid: entry.unique_guid(),
+            name: entry.name(),
+            offset,
+            length,
+            flags: entry.flags(),
+        })
     }
 
     const fn footer_at(&self) -> u64 {

@@ -20,7 +20,7 @@ use super::layout::{Layout, LayoutError};
 use super::tree::root_of;
 
 /// The level of compression. Numbers: `docs/formats/payload.md`.
-const LEVEL: i32 = 19;
+pub const LEVEL: i32 = 19;
 /// The decoder's window: a frame refers to bytes at most so far back (log2).
 const WINDOW_LOG: u32 = 23;
 /// Frames of small things hold at most so many blocks (512 KiB).
@@ -64,6 +64,20 @@ pub fn write(
     slot: &File,
     groups: &[Group],
     payload: &mut impl Write,
+    done: impl FnMut(u32),
+) -> Result<Index, WriteError> {
+    write_at_level(slot, groups, LEVEL, payload, done)
+}
+
+/// The same with another level of compression, for payloads that do not travel far.
+///
+/// # Errors
+/// [`WriteError`]
+pub fn write_at_level(
+    slot: &File,
+    groups: &[Group],
+    level: i32,
+    payload: &mut impl Write,
     mut done: impl FnMut(u32),
 ) -> Result<Index, WriteError> {
     let length = slot.metadata().map_err(WriteError::Read)?.len();
@@ -93,8 +107,10 @@ pub fn write(
         frames: Vec::with_capacity(plan.len()),
     };
     for batch in plan.chunks(BATCH) {
-        let compressed: Vec<Vec<u8>> =
-            batch.par_iter().map(|extents| compress(slot, &footer, extents)).collect::<Result<_, _>>()?;
+        let compressed: Vec<Vec<u8>> = batch
+            .par_iter()
+            .map(|extents| compress(slot, &footer, extents, level))
+            .collect::<Result<_, _>>()?;
         for (extents, bytes) in batch.iter().zip(compressed) {
             payload.write_all(&bytes).map_err(WriteError::Write)?;
             let start = index.payload_bytes;
@@ -215,14 +231,14 @@ impl Builder {
     }
 }
 
-fn compress(slot: &File, footer: &Footer, extents: &[Range<u32>]) -> Result<Vec<u8>, WriteError> {
+fn compress(slot: &File, footer: &Footer, extents: &[Range<u32>], level: i32) -> Result<Vec<u8>, WriteError> {
     let mut content = Vec::new();
     let mut buffer = ZERO_BLOCK;
     for block in extents.iter().cloned().flatten() {
         read_block(slot, footer, block, &mut buffer)?;
         content.extend_from_slice(&buffer);
     }
-    let mut compressor = zstd::bulk::Compressor::new(LEVEL).map_err(WriteError::Compress)?;
+    let mut compressor = zstd::bulk::Compressor::new(level).map_err(WriteError::Compress)?;
     let parameters = [
         CParameter::WindowLog(WINDOW_LOG),
         CParameter::ContentSizeFlag(true),

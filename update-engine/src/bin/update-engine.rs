@@ -1,0 +1,28 @@
+//! The update engine and its client, in one program because they share most of their code: the name that it is called by decides.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use update_engine::engine::{client, daemon};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let called_as = arguments.next().unwrap_or_default();
+    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    let name = Path::new(&called_as).file_name().and_then(|name| name.to_str());
+    match (name, words.split_first()) {
+        (Some("update_engine_client"), _) => client::run(&words),
+        (_, Some((first, rest))) if first == "client" => client::run(rest),
+        (_, Some(_)) => {
+            eprintln!("update-engine: takes nothing; `update_engine_client` talks to it");
+            ExitCode::from(2)
+        }
+        (_, None) => match daemon::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("update-engine: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}

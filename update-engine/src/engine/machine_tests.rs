@@ -1,0 +1,285 @@
+use super::*;
+use crate::channel::release::tests::release;
+use proptest::prelude::*;
+
+fn at(seconds: u64) -> Now {
+    Now { unix: 1_795_676_400 + seconds, since_boot: 100 + seconds, random: CHECK_FUZZ }
+}
+
+fn config(text: &str) -> Config {
+    Config::from_files(&[("update.conf".to_owned(), format!("SERVER=http://a,http://b\n{text}"))])
+}
+
+fn machine(text: &str) -> Machine {
+    let mut machine = Machine::new(Saved::default(), config(text), at(0));
+    machine.handle(at(0), Event::Started { pending: None });
+    machine
+}
+
+fn found(version: &str, root: u8) -> Event {
+    let mut release = release(version);
+    release.root_hash = [root; 32];
+    Event::Checked(Ok(Some(Box::new(release))))
+}
+
+fn staged(version: &str, root: u8) -> Staged {
+    Staged {
+        version: version.to_owned(),
+        root_hash: hex(&[root; 32]),
+        slot_bytes: 4096,
+        applied: false,
+        boot: None,
+    }
+}
+
+fn failure(trouble: Trouble) -> Failure {
+    Failure { trouble, kind: "test", message: "it broke".to_owned() }
+}
+
+fn job(effects: &[Effect]) -> Option<&Job> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Begin(job) => Some(job),
+        _ => None,
+    })
+}
+
+/// By hand, all the way to the reboot.
+fn update(machine: &mut Machine) {
+    let effects = machine.command(at(1), Command::Update { goal: Goal::Apply }).unwrap();
+    assert_eq!(job(&effects), Some(&Job::Check { server: 0, waits_its_turn: false }));
+    assert_eq!(machine.phase().name(), "UPDATE_STATUS_CHECKING_FOR_UPDATE");
+    let effects = machine.handle(at(2), found("1.1.0", 1));
+    assert!(matches!(job(&effects), Some(Job::Download { server: 0, .. })));
+    assert_eq!(machine.phase().name(), "UPDATE_STATUS_DOWNLOADING");
+    machine.handle(at(3), Event::Verifying);
+    assert_eq!(machine.phase().name(), "UPDATE_STATUS_VERIFYING");
+    let effects = machine.handle(at(4), Event::Downloaded(Ok(staged("1.1.0", 1))));
+    assert_eq!((job(&effects), machine.phase()), (Some(&Job::Apply), Phase::Finalizing));
+    machine.handle(at(5), Event::Applied(Ok(staged("1.1.0", 1))));
+    assert_eq!(machine.phase().name(), "UPDATE_STATUS_UPDATED_NEED_REBOOT");
+}
+
+#[test]
+fn an_update_passes_the_states_of_container_linux() {
+    let mut machine = machine("REBOOT_STRATEGY=off");
+    update(&mut machine);
+    assert_eq!(machine.reboot_at(), None);
+    let history: Vec<_> = machine.saved().history.iter().map(|entry| entry.what.as_str()).collect();
+    assert_eq!(history, ["download", "apply"]);
+    // A new engine after a crash finds it in the table.
+    let mut again = Machine::new(machine.saved().clone(), config(""), at(9));
+    again.handle(at(9), Event::Started { pending: Some(Staged { applied: true, ..staged("1.1.0", 1) }) });
+    assert_eq!(again.phase(), Phase::NeedReboot);
+    // After the reboot nothing is pending any more.
+    let mut rebooted = Machine::new(again.saved().clone(), config(""), at(0));
+    rebooted.handle(at(0), Event::Started { pending: None });
+    assert_eq!((rebooted.phase(), &rebooted.saved().staged), (Phase::Idle, &None));
+}
+
+#[test]
+fn the_strategy_and_its_window_decide_about_the_reboot() {
+    // Now is 07:00, the reboot is due five minutes after the update is staged.
+    let cases = [
+        ("REBOOT_STRATEGY=reboot", Some(300)),
+        ("", Some(300)),
+        ("REBOOT_STRATEGY=off", None),
+        ("REBOOT_STRATEGY=etcd-lock", None),
+        ("REBOOT_STRATEGY=best-effort", None),
+        ("LOCKSMITHD_REBOOT_WINDOW_START=8:00\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=1h", Some(3600 - 5)),
+    ];
+    for (text, wait) in cases {
+        let mut machine = machine(text);
+        update(&mut machine);
+        assert_eq!(machine.reboot_at().map(|at| at - 105), wait, "{text}");
+        if let Some(wait) = wait {
+            // A check that is due goes on beside it, and holds the reboot up while it runs.
+            let before = machine.handle(at(5 + wait - 1), Event::Tick);
+            assert!(!before.contains(&Effect::Reboot), "{text}");
+            if job(&before).is_some() {
+                assert!(machine.handle(at(5 + wait), Event::Tick).is_empty(), "{text}");
+                machine.handle(at(5 + wait), Event::Checked(Ok(None)));
+            }
+            let due = machine.reboot_at().map_or(0, |at| at - 100);
+            assert!(due <= 5 + wait + REBOOT_BUSY);
+            assert!(machine.handle(at(due), Event::Tick).contains(&Effect::Reboot), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_pause_stops_what_goes_by_itself_and_not_what_is_asked_for() {
+    let mut machine = machine("");
+    update(&mut machine);
+    assert!(machine.reboot_at().is_some());
+    machine.command(at(6), Command::Pause).unwrap();
+    assert_eq!(machine.reboot_at(), None);
+    assert!(machine.handle(at(100_000), Event::Tick).is_empty(), "no check either");
+    machine.command(at(100_001), Command::Resume).unwrap();
+    assert!(machine.reboot_at().is_some());
+    let mut paused = self::machine("");
+    paused.command(at(1), Command::Pause).unwrap();
+    update(&mut paused);
+}
+
+#[test]
+fn a_line_that_fails_is_tried_again_then_the_other_mirror_then_it_rests() {
+    let mut machine = machine("");
+    machine.command(at(1), Command::Update { goal: Goal::Apply }).unwrap();
+    machine.handle(at(2), found("1.1.0", 1));
+    let mut servers = Vec::new();
+    let mut now = 3;
+    for _ in 0..MOST_FAILURES - 1 {
+        machine.handle(at(now), Event::Downloaded(Err(failure(Trouble::Transport))));
+        assert_eq!(machine.phase(), Phase::Downloading);
+        let due = machine.retry_at.unwrap() - 100;
+        assert!(due > now && due - now <= 2 * RETRY_MOST);
+        let effects = machine.handle(at(due), Event::Tick);
+        let Some(Job::Download { server, .. }) = job(&effects) else { panic!("no new try") };
+        servers.push(*server);
+        now = due + 1;
+    }
+    assert_eq!(servers, [0, 0, 1, 1, 1, 0, 0, 0, 1, 1, 1]);
+    machine.handle(at(now), Event::Downloaded(Err(failure(Trouble::Transport))));
+    assert_eq!(machine.phase(), Phase::Idle);
+    assert_eq!(machine.saved().last_error.as_ref().map(|error| error.message.as_str()), Some("it broke"));
+    // Bytes that come in count as a line that works.
+    machine.command(at(now), Command::Update { goal: Goal::Apply }).unwrap();
+    machine.handle(at(now), found("1.1.0", 1));
+    machine.handle(at(now), Event::Progress(Progress { fetched: 5, ..Progress::default() }));
+    assert_eq!(machine.failures, 0);
+}
+
+#[test]
+fn a_mirror_that_lies_is_left_at_once() {
+    let mut machine = machine("");
+    machine.command(at(1), Command::Update { goal: Goal::Apply }).unwrap();
+    machine.handle(at(2), found("1.1.0", 1));
+    machine.handle(at(3), Event::Downloaded(Err(failure(Trouble::Mirror))));
+    let due = machine.retry_at.unwrap() - 100;
+    assert!(matches!(job(&machine.handle(at(due), Event::Tick)), Some(Job::Download { server: 1, .. })));
+}
+
+#[test]
+fn a_newer_release_replaces_a_staged_one_and_the_same_is_not_fetched_again() {
+    let mut machine = machine("REBOOT_STRATEGY=off");
+    update(&mut machine);
+    machine.command(at(10), Command::Update { goal: Goal::Apply }).unwrap();
+    let effects = machine.handle(at(11), found("1.1.0", 1));
+    assert_eq!((job(&effects), machine.phase()), (None, Phase::NeedReboot));
+    machine.command(at(12), Command::Update { goal: Goal::Apply }).unwrap();
+    let effects = machine.handle(at(13), found("1.2.0", 2));
+    assert!(
+        matches!(job(&effects), Some(Job::Download { release, .. }) if release.version.as_str() == "1.2.0")
+    );
+    assert_eq!(machine.saved().staged, None, "from the first write on the old one is gone");
+}
+
+#[test]
+fn a_download_without_reboot_waits_for_apply() {
+    let mut machine = machine("");
+    assert_eq!(machine.command(at(0), Command::ApplyStaged), Err(Refused::NothingStaged));
+    machine.command(at(1), Command::Update { goal: Goal::Download }).unwrap();
+    machine.handle(at(2), found("1.1.0", 1));
+    let effects = machine.handle(at(3), Event::Downloaded(Ok(staged("1.1.0", 1))));
+    assert_eq!((job(&effects), machine.phase(), machine.reboot_at()), (None, Phase::Available, None));
+    let effects = machine.command(at(4), Command::ApplyStaged).unwrap();
+    assert_eq!(job(&effects), Some(&Job::Apply));
+    assert!(matches!(machine.command(at(4), Command::Rollback), Err(Refused::Busy(_))));
+}
+
+#[test]
+fn a_check_only_looks() {
+    let mut machine = machine("");
+    machine.command(at(1), Command::Update { goal: Goal::Check }).unwrap();
+    let effects = machine.handle(at(2), found("1.1.0", 1));
+    assert_eq!((job(&effects), machine.phase()), (None, Phase::Available));
+    assert_eq!(machine.candidate().map(|release| release.version.as_str()), Some("1.1.0"));
+    assert_eq!(machine.saved().last_checked, at(2).unix);
+}
+
+#[test]
+fn a_reset_takes_the_staged_release_back() {
+    let mut machine = machine("");
+    update(&mut machine);
+    let effects = machine.command(at(6), Command::Reset).unwrap();
+    assert_eq!((job(&effects), machine.reboot_at()), (Some(&Job::Withdraw), None));
+    machine.handle(at(7), Event::Withdrawn(Ok(())));
+    assert_eq!(machine.phase(), Phase::Idle);
+}
+
+#[test]
+fn what_nobody_can_help_is_left_until_the_next_check() {
+    let mut machine = machine("");
+    machine.command(at(1), Command::Update { goal: Goal::Apply }).unwrap();
+    machine.handle(at(2), found("1.1.0", 1));
+    let effects = machine.handle(at(3), Event::Downloaded(Err(failure(Trouble::Final))));
+    assert!(effects.contains(&Effect::Report) && machine.retry_at.is_none());
+    assert_eq!(machine.phase(), Phase::Idle);
+    assert_eq!(machine.saved().history.last().unwrap().version.as_deref(), Some("1.1.0"));
+}
+
+#[test]
+fn checks_come_by_themselves_and_wait_their_turn() {
+    let mut machine = machine("");
+    let due = machine.next_tick() - 100;
+    assert_eq!(due, FIRST_CHECK);
+    let effects = machine.handle(at(due), Event::Tick);
+    assert_eq!(job(&effects), Some(&Job::Check { server: 0, waits_its_turn: true }));
+    machine.handle(at(due), Event::Checked(Ok(None)));
+    assert_eq!(machine.next_tick() - 100, due + CHECK_EVERY);
+    let mut held = self::machine("");
+    held.handle(at(1), Event::Advised(Advice { hold: true, reason: None, ask_again_seconds: None }));
+    assert!(held.handle(at(due), Event::Tick).is_empty());
+    let mut off = Machine::new(Saved::default(), Config::from_files(&[]), at(0));
+    assert!(off.handle(at(due), Event::Tick).is_empty());
+    assert_eq!(off.command(at(1), Command::Update { goal: Goal::Check }), Err(Refused::NoServer));
+}
+
+proptest! {
+    /// Whatever happens in whatever order: one job at a time, a tick that is due does something or moves, no panic.
+    #[test]
+    fn random_histories_keep_the_invariants(steps in prop::collection::vec((0_u8..16, 0_u64..5000), 1..60)) {
+        let mut machine = machine("");
+        let (mut running, mut clock) = (None::<Job>, 10);
+        for (step, pause) in steps {
+            clock += pause;
+            let now = Now { random: pause, ..at(clock) };
+            let trouble = [Trouble::Transport, Trouble::Mirror, Trouble::Final, Trouble::Stopped][usize::from(step % 4)];
+            let ended = |running: &Option<Job>| match running {
+                Some(Job::Check { .. }) if step == 8 => Event::Checked(Err(failure(trouble))),
+                Some(Job::Check { .. }) if step == 9 => Event::Checked(Ok(None)),
+                Some(Job::Check { .. }) => found("1.1.0", step % 3),
+                Some(Job::Download { .. }) if step < 10 => Event::Downloaded(Err(failure(trouble))),
+                Some(Job::Download { .. }) => Event::Downloaded(Ok(staged("1.1.0", step % 3))),
+                Some(Job::Withdraw) => Event::Withdrawn(Ok(())),
+                Some(_) if step == 8 => Event::Applied(Err(failure(Trouble::Final))),
+                Some(_) => Event::Applied(Ok(staged("1.1.0", step % 3))),
+                None => Event::Tick,
+            };
+            let effects = match step {
+                0 => machine.command(now, Command::Update { goal: Goal::Apply }).unwrap_or_default(),
+                1 => machine.command(now, Command::Rollback).unwrap_or_default(),
+                2 => machine.command(now, Command::Reset).unwrap_or_default(),
+                3 => machine.command(now, Command::Pause).unwrap_or_default(),
+                4 => machine.command(now, Command::Resume).unwrap_or_default(),
+                5 => machine.command(now, Command::ApplyStaged).unwrap_or_default(),
+                6 | 7 => machine.handle(now, Event::Tick),
+                _ => {
+                    let event = ended(&running);
+                    if running.take().is_some() || event == Event::Tick { machine.handle(now, event) } else { Vec::new() }
+                }
+            };
+            for effect in effects {
+                match effect {
+                    Effect::Begin(job) => {
+                        prop_assert!(running.is_none(), "{job:?} beside {running:?}");
+                        running = Some(job);
+                    }
+                    Effect::Reboot => prop_assert!(running.is_none() && machine.phase() == Phase::NeedReboot),
+                    _ => {}
+                }
+            }
+            prop_assert_eq!(&machine.running, &running);
+        }
+    }
+}
