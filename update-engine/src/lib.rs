@@ -19,3 +19,5 @@ pub mod engine;
 pub mod payload;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "server")]
+pub mod server;

@@ -8,8 +8,10 @@ use super::bench;
 use super::completions::CompletionsArgs;
 use super::diff::DiffArgs;
 use super::doctor::DoctorArgs;
+use super::key::KeyArgs;
 use super::lock::LockArgs;
 use super::man::ManArgs;
+use super::publish::PublishArgs;
 use super::self_check;
 use super::size::SizeArgs;
 use super::why::WhyArgs;
@@ -96,6 +98,31 @@ pub enum Command {
     ///
     /// Exit codes: 0 shown; 1 there is no such image, or no such path in it; 2 wrong use.
     Size(SizeArgs),
+    /// Makes and shows the keys that sign channels and images
+    ///
+    /// Exit codes: 0 done; 1 refused or failed, stderr says why; 2 wrong use.
+    Key(KeyArgs),
+    /// Publishes releases on the channels of a channel folder, which any HTTP server can serve
+    ///
+    /// Each command says what machines will see. A folder is changed by one command at a time, and a power cut leaves the old
+    /// edition or the new one.
+    ///
+    /// Exit codes: 0 published; 1 refused or failed, stderr says why; 2 wrong use.
+    Publish(PublishArgs),
+    /// Serves a channel folder over HTTP, and keeps what machines report
+    ///
+    /// The first page shows what machines run; /v1/status and /v1/machines are the same as JSON. It listens on loopback unless told
+    /// otherwise, and signs nothing: it needs no keys.
+    ///
+    /// Exit codes: 0 ended by SIGTERM or SIGINT; 1 failed, stderr says why; 2 wrong use.
+    Serve(update_engine::server::Options),
+    /// Shows or changes the groups of machines that the channel server withholds updates from
+    ///
+    /// A group can only withhold what signed metadata offers: nobody (--stop), or all but a percentage. A running server sees a change
+    /// at once.
+    ///
+    /// Exit codes: 0 shown or changed; 1 failed, stderr says why; 2 wrong use.
+    Group(update_engine::server::GroupOptions),
     /// Says what this machine lacks for building and running images, and how to get it
     ///
     /// Nothing is changed or fetched; a mirror is asked for one small file.

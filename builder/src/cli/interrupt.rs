@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use super::style;
+use super::{passphrase, style};
 
 /// Programs that were told to end have this long; a compiler needs a few milliseconds.
 const GRACE: Duration = Duration::from_secs(2);
@@ -59,6 +59,7 @@ fn end(signal: c_int) {
         thread::sleep(Duration::from_millis(10));
     }
     temporary::abandon_all();
+    passphrase::restore_terminal();
     // A terminal's last line has the bars in it, or `^C`.
     let line_break = if std::io::stderr().is_terminal() { "\n" } else { "" };
     style::say(&format!(

@@ -8,15 +8,19 @@ mod doctor;
 mod failure;
 mod hint;
 mod interrupt;
+mod key;
 mod lock;
 mod man;
 mod manual;
 mod output;
+mod passphrase;
 mod progress;
+mod publish;
 mod run;
 mod scratch;
 mod selection;
 mod self_check;
+mod serve;
 mod size;
 mod style;
 mod validate;
@@ -49,7 +53,10 @@ pub fn main() -> ExitCode {
     }
     let matches = manual::command().get_matches();
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    interrupt::watch();
+    // The channel server ends in its own time: what it has acknowledged must be on disk.
+    if !matches!(args.command, Command::Serve(_)) {
+        interrupt::watch();
+    }
     let result = execute(&args.command);
     interrupt::give_way();
     result.unwrap_or_else(|error| failed(&error, wants_json(&matches)))
@@ -70,6 +77,10 @@ fn execute(command: &Command) -> Result<ExitCode> {
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(args),
+        Command::Key(args) => key::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Serve(options) => serve::run(options),
+        Command::Group(options) => serve::group(options),
     }
 }
 
