@@ -17,7 +17,7 @@
 pub mod channel;
 pub mod engine;
 pub mod payload;
-#[cfg(test)]
-mod testing;
 #[cfg(feature = "server")]
 pub mod server;
+#[cfg(test)]
+mod testing;

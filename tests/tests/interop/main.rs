@@ -15,6 +15,7 @@ mod formats;
 mod sbom;
 mod slot;
 mod trees;
+mod tuf;
 mod unit_files;
 mod versions;
 

@@ -102,8 +102,8 @@ impl Store {
         let jobs = self.jobs.clone().ok_or(StoreError::Closed)?;
         let job = Job { report, now, done };
         // The queue may be full: waiting for it must not hold up other requests.
-        let sent = tokio::task::spawn_blocking(move || jobs.send(job)).await;
-        if !matches!(sent, Ok(Ok(()))) {
+        let sent = tokio::task::spawn_blocking(move || jobs.send(job).is_ok()).await;
+        if !matches!(sent, Ok(true)) {
             return Err(StoreError::Closed);
         }
         result.await.unwrap_or(Err(StoreError::Closed))

@@ -12,10 +12,10 @@ use debian::temporary::Temporary;
 use update_engine::channel::{ChannelName, Placement, StateFormat, TARGETS_FOLDER, Version};
 use update_engine::payload::{Index, write};
 
-use super::SigningArgs;
-use super::values::{self, RolloutArgs, StateSpec};
 use super::super::progress::Terminal;
 use super::super::style;
+use super::SigningArgs;
+use super::values::{self, RolloutArgs, StateSpec};
 use crate::build::{Manifest, manifest_path};
 use crate::erofs::BLOCK_BYTES;
 use crate::payload::groups as payload_groups;
@@ -133,7 +133,8 @@ impl AddArgs {
     fn files(&self, manifest: Option<&Manifest>, folder: &Path) -> Result<Files> {
         if let (Some(index), Some(payload)) = (&self.index, &self.payload) {
             // A machine would fetch it only to find that it makes nothing of it.
-            let bytes = fs::read(index).with_context(|| format!("cannot read the index {}", index.display()))?;
+            let bytes =
+                fs::read(index).with_context(|| format!("cannot read the index {}", index.display()))?;
             Index::parse(&bytes).with_context(|| format!("cannot use the index {}", index.display()))?;
             return Ok(Files { index: index.clone(), payload: payload.clone(), _made: Vec::new() });
         }
@@ -157,6 +158,10 @@ impl AddArgs {
         drop(task);
         terminal.finish();
         fs::write(index.path(), made.to_bytes()).with_context(failed)?;
-        Ok(Files { index: index.path().to_owned(), payload: payload.path().to_owned(), _made: vec![index, payload] })
+        Ok(Files {
+            index: index.path().to_owned(),
+            payload: payload.path().to_owned(),
+            _made: vec![index, payload],
+        })
     }
 }
