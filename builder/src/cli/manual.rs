@@ -39,6 +39,17 @@ const CERTIFICATES: Entry =
     ("SSL_CERT_FILE, SSL_CERT_DIR", "Certificates of authorities that https mirrors are judged by.");
 const CACHE_VARIABLE: Entry = ("FERRITE_CACHE", "Folder of the cache.");
 
+const KEYS: Entry = (
+    "$FERRITE_KEYS, $XDG_CONFIG_HOME/ferrite/keys, ~/.config/ferrite/keys",
+    "Signing keys, NAME.key, each encrypted under its passphrase. The first of the three that can be told is used, unless --keys \
+     names a folder.",
+);
+const KEYS_VARIABLE: Entry = ("FERRITE_KEYS", "Folder of signing keys.");
+const PASSPHRASE: Entry = (
+    "FERRITE_KEY_PASSPHRASE",
+    "Passphrase of the keys, in place of asking; --passphrase-file comes before it.",
+);
+
 /// What is said about each command that has more to it than its options.
 pub const NOTES: &[Notes] = &[
     Notes {
@@ -194,6 +205,102 @@ pub const NOTES: &[Notes] = &[
                 "ferrite doctor --json | jq '.checks[] | select(.status != \"ok\")'",
                 "what is not as it should be",
             ),
+        ],
+    },
+    Notes {
+        command: "key new",
+        files: &[KEYS],
+        environment: &[KEYS_VARIABLE, PASSPHRASE],
+        examples: &[
+            ("ferrite key new timestamp", "the key of the machine that signs the timestamp"),
+            ("ferrite key new ann --keys /media/ann", "one of the root keys, on a stick"),
+        ],
+    },
+    Notes {
+        command: "key export",
+        files: &[KEYS],
+        environment: &[KEYS_VARIABLE, PASSPHRASE],
+        examples: &[(
+            "ferrite key export slot --unencrypted > slot.key",
+            "a key for `keys: signing:` of a recipe",
+        )],
+    },
+    Notes {
+        command: "publish init",
+        files: &[KEYS],
+        environment: &[KEYS_VARIABLE, PASSPHRASE],
+        examples: &[
+            ("ferrite publish init channel", "a key for each role, called like it"),
+            ("ferrite publish init channel --set root=ann,bob,eve:2", "two of three holders sign a root"),
+        ],
+    },
+    Notes {
+        command: "publish add",
+        files: &[
+            KEYS,
+            (
+                "SLOT with .manifest.json in place of .usr",
+                "What the payload is grouped by, and where state formats come from.",
+            ),
+        ],
+        environment: &[KEYS_VARIABLE, PASSPHRASE],
+        examples: &[
+            (
+                "ferrite publish add channel out/ferrite-1.1.0-x86_64.usr --channel alpha",
+                "a release for everybody on alpha",
+            ),
+            (
+                "ferrite publish add channel 1.1.0.usr --channel stable --percentage 10 --over 24h --dry-run",
+                "what machines would see",
+            ),
+        ],
+    },
+    Notes {
+        command: "publish promote",
+        files: &[KEYS],
+        environment: &[KEYS_VARIABLE, PASSPHRASE],
+        examples: &[(
+            "ferrite publish promote channel 1.1.0 --to stable --over 48h",
+            "for everybody, within two days",
+        )],
+    },
+    Notes {
+        command: "publish refresh",
+        files: &[KEYS],
+        environment: &[KEYS_VARIABLE, PASSPHRASE],
+        examples: &[("ferrite publish refresh channel --passphrase-file passphrase", "for a timer")],
+    },
+    Notes {
+        command: "publish rotate",
+        files: &[KEYS, ("DIR/staged-root.json", "A new root that waits for signatures.")],
+        environment: &[KEYS_VARIABLE, PASSPHRASE],
+        examples: &[
+            ("ferrite publish rotate channel --set timestamp=timestamp-2", "another key for the timestamp"),
+            (
+                "ferrite publish rotate channel --keys /media/eve",
+                "one more signature for the root that waits",
+            ),
+        ],
+    },
+    Notes {
+        command: "serve",
+        files: &[("DIR.state", "Reports and groups.")],
+        environment: &[],
+        examples: &[
+            ("ferrite serve channel", "on this machine alone"),
+            ("ferrite serve channel --listen 0.0.0.0:80", "for everybody who reaches it"),
+        ],
+    },
+    Notes {
+        command: "group",
+        files: &[("DIR.state/groups.json", "The groups.")],
+        environment: &[],
+        examples: &[
+            (
+                "ferrite group channel stable --percentage 20",
+                "a fifth of the machines, the same until it is raised",
+            ),
+            ("ferrite group channel stable --stop --reason investigating", "nobody for now"),
         ],
     },
     Notes {

@@ -208,7 +208,7 @@ impl KeyFile {
             return Err(KeyFileError::Cipher(self.cipher.name.clone()));
         }
         let cost = self.kdf.cost;
-        let allowed = cost.log_n <= MOST.log_n && cost.r <= MOST.r && cost.p <= MOST.p;
+        let allowed = (1..=MOST.log_n).contains(&cost.log_n) && cost.r <= MOST.r && cost.p <= MOST.p;
         let refused = || KeyFileError::Cipher(format!("{} with {cost:?}", self.kdf.name));
         if self.kdf.name != SCRYPT || !allowed {
             return Err(refused());
