@@ -16,7 +16,7 @@
     )
 )]
 
-mod civil;
+pub mod civil;
 pub mod cloud_config;
 pub mod diagnostic;
 pub mod ignition;

@@ -68,11 +68,13 @@ pub struct Recipe {
     pub units: Units,
     /// Who signs, and whom the machine trusts.
     pub keys: Keys,
+    /// User-data for the OEM partition, for machines that get none otherwise. Relative to `folder`, like [`FileSource::Host`].
+    pub user_data: Option<PathBuf>,
     /// Rollback index of the slot footer: raised deliberately, when older images must not boot any more.
     pub rollback_index: u32,
     /// The least loader version that can boot this image.
     pub minimum_loader: u32,
-    /// Folder that relative paths of the recipe ([`FileSource::Host`], [`ExtraTree`], [`Keys`]) start from.
+    /// Folder that relative paths of the recipe ([`FileSource::Host`], [`ExtraTree`], [`Keys`], `user_data`) start from.
     pub folder: PathBuf,
 }
 

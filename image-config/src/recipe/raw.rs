@@ -38,6 +38,7 @@ pub(super) struct Recipe {
     pub units: Units,
     #[serde(default)]
     pub keys: Keys,
+    pub user_data: Option<String>,
     pub rollback_index: Option<u32>,
     pub minimum_loader: Option<u32>,
 }

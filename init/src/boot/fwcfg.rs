@@ -13,6 +13,8 @@ const FILES: &str = "/sys/firmware/qemu_fw_cfg/by_name/opt/ferrite";
 /// Keys for the user `core`, which sshd reads as that user: readable by all, writable by root alone.
 const KEYS: (&str, &str) = ("ssh-authorized-keys", "/run/ferrite/authorized_keys/core");
 const HOSTNAME: &str = "hostname";
+/// Read by its own program, which takes more than credentials have.
+const USER_DATA: &str = "user-data";
 /// Everything else: for root alone.
 const CREDENTIALS: &str = "/run/ferrite/credentials";
 /// More than this is no credential; the interface reads a byte at a time and would hold up the boot.
@@ -40,6 +42,9 @@ pub fn collect() -> FromHost {
     let Ok(entries) = std::fs::read_dir(FILES) else { return found };
     for entry in entries.flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
+        if name == USER_DATA {
+            continue;
+        }
         let stored =
             std::fs::read(entry.path().join("raw")).and_then(|content| store(&name, &content, &mut found));
         if let Err(error) = stored {

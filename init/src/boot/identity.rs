@@ -79,7 +79,8 @@ pub fn write_hosts(etc: &Path, hostname: &str) -> io::Result<()> {
     }
 }
 
-fn hosts(hostname: &str) -> String {
+/// The text of an `/etc/hosts` that is ours.
+pub fn hosts(hostname: &str) -> String {
     let short = hostname.split('.').next().unwrap_or(hostname);
     let names = if short == hostname { hostname.to_owned() } else { format!("{hostname} {short}") };
     let own = if short == "localhost" { String::new() } else { format!("127.0.1.1 {names}\n") };

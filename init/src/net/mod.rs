@@ -294,7 +294,10 @@ fn seed(link: &Link) -> u64 {
 }
 
 /// Tells the service manager (sd_notify(3)); nobody listens when the program was started by hand.
-pub(crate) fn notify(state: &str) -> io::Result<()> {
+///
+/// # Errors
+/// The kernel's.
+pub fn notify(state: &str) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
     let text = path.to_string_lossy();
     let address = match text.strip_prefix('@') {

@@ -68,6 +68,11 @@ impl Loader {
         self.folders.folders().iter().map(|folder| folder.display().to_string()).collect()
     }
 
+    /// What `%H` stands for from now on.
+    pub fn set_host_name(&mut self, name: &str) {
+        self.system.host_name = name.to_owned();
+    }
+
     /// Makes `unit` want `other`, as a link in its `.wants` folder would.
     pub fn want(&mut self, unit: &str, other: &str) {
         self.wants.push((unit.to_owned(), other.to_owned()));

@@ -333,6 +333,8 @@ impl Shell {
     pub(super) fn reload_files(&mut self) {
         let names: Vec<String> = self.sup.names().map(str::to_owned).collect();
         self.locale = super::process::locale(&self.root);
+        // User-data may have given the machine another one.
+        self.loader.set_host_name(&rustix::system::uname().nodename().to_string_lossy());
         self.sup.forget_files();
         self.units.clear();
         self.hooks.clear();

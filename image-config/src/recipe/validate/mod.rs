@@ -56,6 +56,8 @@ pub(super) fn recipe(file: &str, text: &str, raw: raw::Recipe, folder: &Path) ->
     let budgets = budgets::budgets(&mut check, &raw.budgets);
     let units = units(&mut check, &raw.units);
     let keys = keys(&mut check, &raw.keys);
+    let user_data = raw.user_data.as_ref();
+    let user_data = user_data.and_then(|text| check.word(steps!["user_data"], text, files::host_path));
     let minimum_loader = raw.minimum_loader.unwrap_or(1);
     if minimum_loader == 0 {
         check.error(steps!["minimum_loader"], "loader versions start at 1", None);
@@ -80,6 +82,7 @@ pub(super) fn recipe(file: &str, text: &str, raw: raw::Recipe, folder: &Path) ->
             budgets,
             units: units?,
             keys,
+            user_data,
             rollback_index: raw.rollback_index.unwrap_or(0),
             minimum_loader,
             folder: folder.to_owned(),

@@ -1,4 +1,4 @@
-//! The four account files as texts that lines are added to; what is there is never changed but for group members.
+//! The four account files as texts. At boot lines are added and never changed but for group members; user-data may change them.
 
 use std::collections::BTreeSet;
 
@@ -77,6 +77,33 @@ impl Table {
         }
         line.push_str(user);
     }
+
+    /// Replaces a field of a name's line, 0 the name itself; a line that has not so many stays.
+    pub fn set_field(&mut self, name: &str, at: usize, value: &str) {
+        let line = self.lines.iter_mut().find(|line| line.split(':').next() == Some(name));
+        let Some(line) = line else { return };
+        let mut fields: Vec<&str> = line.split(':').collect();
+        if let Some(field) = fields.get_mut(at) {
+            *field = value;
+            *line = fields.join(":");
+        }
+    }
+
+    /// Takes the line of a name away.
+    pub fn remove(&mut self, name: &str) {
+        self.lines.retain(|line| line.split(':').next() != Some(name));
+    }
+
+    /// Takes a user out of all groups.
+    pub fn remove_member(&mut self, user: &str) {
+        for line in &mut self.lines {
+            let Some((head, members)) = line.rsplit_once(':') else { continue };
+            if members.split(',').any(|member| member == user) {
+                let rest: Vec<&str> = members.split(',').filter(|member| *member != user).collect();
+                *line = format!("{head}:{}", rest.join(","));
+            }
+        }
+    }
 }
 
 impl Database {
@@ -105,6 +132,17 @@ mod tests {
         assert_eq!(table.text(), "root:x:0:0::/root:/bin/sh\n# mine\na:x:5:5::/:/x\n+::::::\n");
         assert_eq!((table.holder(5), table.holder(6), table.field("a", 2)), (Some("a"), None, Some("5")));
         assert_eq!(table.names().collect::<Vec<_>>(), ["root", "a"]);
+    }
+
+    #[test]
+    fn lines_are_changed_and_taken_away() {
+        let mut table = Table::parse("a:x:1:u,v\nb:x:2:u\nshort\n");
+        table.set_field("a", 2, "9");
+        table.set_field("short", 2, "9");
+        table.remove_member("u");
+        assert_eq!(table.text(), "a:x:9:v\nb:x:2:\nshort\n");
+        table.remove("a");
+        assert_eq!(table.text(), "b:x:2:\nshort\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Users and groups at every boot (SAFETY 24): those of the image that an edited `/etc` lacks, then what sysusers.d(5)
 //! asks for. Accounts that are there are never changed.
 
-mod database;
+pub mod database;
 pub mod parse;
 
 use std::fs;
@@ -62,7 +62,11 @@ fn tables(database: &Database) -> [&Table; 4] {
     [&database.passwd, &database.group, &database.shadow, &database.gshadow]
 }
 
-fn read(folder: &Path) -> io::Result<Database> {
+/// Reads the account files of a folder; a missing one is empty.
+///
+/// # Errors
+/// One of them cannot be read.
+pub fn read(folder: &Path) -> io::Result<Database> {
     let table = |name: &str| match fs::read(folder.join(name)) {
         Ok(bytes) => Ok(Table::parse(&String::from_utf8_lossy(&bytes))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::default()),
@@ -76,8 +80,12 @@ fn read(folder: &Path) -> io::Result<Database> {
     })
 }
 
-/// Groups before users and secrets last: whatever a power cut leaves, no line points to one that is missing.
-fn write(folder: &Path, before: &Database, after: &Database) -> io::Result<()> {
+/// Writes those that have changed. Groups before users and secrets last: whatever a power cut leaves, no line points to one that is
+/// missing.
+///
+/// # Errors
+/// One of them cannot be written.
+pub fn write(folder: &Path, before: &Database, after: &Database) -> io::Result<()> {
     let order = [1, 0, 3, 2];
     for at in order {
         let (old, new) = (tables(before).into_iter().nth(at), tables(after).into_iter().nth(at));
