@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::spec::{Boot, Disk, DiskCache, DiskFormat, DiskWrite, Net, OnReboot, Serial, VmSpec};
+use crate::spec::{Boot, Disk, DiskBus, DiskCache, DiskFormat, DiskWrite, Net, OnReboot, Serial, VmSpec};
 
 /// A description that cannot be turned into a machine.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -121,6 +121,13 @@ pub fn check(spec: &VmSpec) -> Result<(), SpecError> {
     for disk in &spec.disks {
         if let Some(serial) = &disk.serial {
             name("disk serial", serial, 20, &plain, "1 to 20 letters, digits, '.', '_', '-'")?;
+        }
+        if disk.bus == DiskBus::SataCd && disk.write != DiskWrite::ReadOnly {
+            return Err(SpecError::BadName {
+                what: "CD",
+                name: disk.path.display().to_string(),
+                rule: "read-only",
+            });
         }
         if let Some(size) = disk.sector_size
             && !matches!(size, 512 | 4096)
@@ -313,8 +320,12 @@ fn add_disk(
     }
     set(&mut node, "node-name", json!(name));
     args.json("-blockdev", &node);
-    let mut device = json!({"driver": "virtio-blk-pci", "drive": name});
-    if let Some(order) = order {
+    let mut device = match disk.bus {
+        DiskBus::Virtio => json!({"driver": "virtio-blk-pci", "drive": name}),
+        // Each has a port of the controller for itself; that of its index is free, whatever the other disks are.
+        DiskBus::SataCd => json!({"driver": "ide-cd", "drive": name, "bus": format!("ide.{index}")}),
+    };
+    if let Some(order) = order.filter(|_| disk.bus == DiskBus::Virtio) {
         set(&mut device, "bootindex", json!(order));
     }
     if let Some(serial) = &disk.serial {

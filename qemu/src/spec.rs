@@ -80,7 +80,7 @@ pub enum Boot {
     Bios,
 }
 
-/// A virtio disk.
+/// A disk.
 #[derive(Debug, Clone)]
 pub struct Disk {
     /// The image.
@@ -93,10 +93,22 @@ pub struct Disk {
     pub serial: Option<String>,
     /// How the host caches it.
     pub cache: DiskCache,
+    /// What it hangs on.
+    pub bus: DiskBus,
     /// Logical and physical sector size in bytes, when not 512.
     pub sector_size: Option<u32>,
     /// Records every write and flush in this file (raw, in the format of Linux's `dm-log-writes`). The file must exist.
     pub log_writes: Option<PathBuf>,
+}
+
+/// What a disk hangs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DiskBus {
+    /// virtio.
+    #[default]
+    Virtio,
+    /// A CD drive on the machine's SATA controller, of which there are at most six. The firmware does not boot from it.
+    SataCd,
 }
 
 /// Format of an image file.
@@ -337,6 +349,7 @@ impl Disk {
             write: DiskWrite::Direct,
             serial: None,
             cache: DiskCache::default(),
+            bus: DiskBus::default(),
             sector_size: None,
             log_writes: None,
         }
@@ -345,6 +358,11 @@ impl Disk {
     /// A qcow2 image that the guest writes.
     pub fn qcow2(path: impl Into<PathBuf>) -> Self {
         Self { format: DiskFormat::Qcow2, ..Self::raw(path) }
+    }
+
+    /// A CD in a drive.
+    pub fn cd(path: impl Into<PathBuf>) -> Self {
+        Self { bus: DiskBus::SataCd, ..Self::raw(path).read_only() }
     }
 
     /// Keeps the image unchanged: writes live as long as the VM. `size` is the least size in bytes that the guest sees.
