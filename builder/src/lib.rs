@@ -41,4 +41,5 @@ pub mod sparse;
 pub mod sshkey;
 pub mod tree;
 pub mod trees;
+pub mod userdata;
 pub mod verity;

@@ -15,6 +15,7 @@ use crate::esp::{self, FatSpec, loader};
 use crate::gptimage;
 use crate::guest::GuestPrograms;
 use crate::slotimage::{self, SlotImage};
+use crate::userdata::Checked;
 
 /// Sizes and name of a recipe's disk.
 pub(super) fn disk_spec(recipe: &Recipe) -> DiskSpec {
@@ -30,6 +31,7 @@ pub(super) fn disk_spec(recipe: &Recipe) -> DiskSpec {
 ///
 /// # Errors
 /// A part does not fit its place, or the file cannot be written.
+#[expect(clippy::too_many_arguments, reason = "what a disk is made of")]
 pub(super) fn write_disk(
     path: &Path,
     layout: &DiskLayout,
@@ -38,6 +40,7 @@ pub(super) fn write_disk(
     keys: &Keys,
     slot_file: &File,
     slot: &SlotImage,
+    user_data: Option<&Checked>,
 ) -> Result<(), BuildError> {
     let disk = gptimage::create(path, layout)?;
     let product = recipe.name.as_str();
@@ -51,7 +54,10 @@ pub(super) fn write_disk(
     let loader = loader::configure(&programs.loader, &trust)?;
     let esp_files = BTreeMap::from([(esp::LOADER_PATH.to_owned(), loader)]);
     let release = format!("ID=qemu\nVERSION_ID={}\n", recipe.version);
-    let oem_files = BTreeMap::from([("oem-release".to_owned(), release.into_bytes())]);
+    let mut oem_files = BTreeMap::from([("oem-release".to_owned(), release.into_bytes())]);
+    if let Some(user_data) = user_data {
+        oem_files.insert(user_data.oem_name.to_owned(), user_data.bytes.clone());
+    }
     for (role, label, files) in [(Role::Esp, "EFI-SYSTEM", esp_files), (Role::Oem, "OEM", oem_files)] {
         let partition = layout.partition(role);
         let spec = FatSpec {

@@ -91,16 +91,18 @@ pub fn make(
 }
 
 /// Ferrite's own programs in the image.
-fn own_programs(programs: &GuestPrograms) -> [Program; 2] {
+fn own_programs(programs: &GuestPrograms) -> [Program; 3] {
     let described = |description, bytes: &[u8], linked: &LinkedProgram| Program {
         description,
         sha256: hex(&Digest::of(bytes).0),
         linked: linked.clone(),
     };
     let init = "Ferrite's PID 1, with systemctl and the other names it goes by";
+    let user_data = "what finds user-data and carries it out";
     let loader = "Ferrite's boot loader, before its keys are put in";
     [
         described(init, &programs.init, &programs.init_crates),
+        described(user_data, &programs.user_data, &programs.user_data_crates),
         described(loader, &programs.loader, &programs.loader_crates),
     ]
 }

@@ -48,6 +48,7 @@ use crate::sbom::sbom_path;
 use crate::signing::SigningError;
 use crate::slotimage::SlotError;
 use crate::trees::{Trees, TreesError};
+use crate::userdata::{self, UserDataError};
 use crate::verity::VerityError;
 
 /// What to build, and where.
@@ -151,6 +152,9 @@ pub enum BuildError {
     /// The files.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// The user-data for the OEM partition.
+    #[error(transparent)]
+    UserData(#[from] UserDataError),
     /// The signing keys.
     #[error(transparent)]
     Signing(#[from] SigningError),
@@ -227,6 +231,8 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let recipe = load_recipe(options)?;
     create_folder(&options.out)?;
     let keys = Keys::load(&recipe)?;
+    let user_data = recipe.user_data.as_ref().map(|path| userdata::load(&recipe.folder.join(path)));
+    let user_data = user_data.transpose()?;
     let layout = DiskLayout::plan(&disk::disk_spec(&recipe))?;
     let cache = Cache::from_env();
     let sources = Sources::find()?;
@@ -262,7 +268,7 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     trees.still_the_same()?;
     let raw = image_output.temporary();
     steps.measure("disk image", || {
-        disk::write_disk(raw, &layout, &recipe, &programs, &keys, &slot_file, &slot)
+        disk::write_disk(raw, &layout, &recipe, &programs, &keys, &slot_file, &slot, user_data.as_ref())
     })?;
     let inventory = steps.measure("manifest", || {
         let slot = inventory::Slot { image: &slot, content_at: &content_at };
@@ -279,6 +285,8 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let images = if has_raw { images.with_raw(image_output) } else { images };
 
     let mut notes = files.notes;
+    let warnings = user_data.iter().flat_map(|checked| checked.warnings.as_slice());
+    notes.extend(warnings.map(ToString::to_string));
     let deleted = images.remove_stale()?;
     let publish = |output: Output, path: PathBuf| {
         output.publish().map_err(|source| BuildError::Output { path, source })

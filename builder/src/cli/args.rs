@@ -215,6 +215,12 @@ pub struct RunArgs {
     /// Forward a TCP port of this machine's loopback to the VM, HOST:GUEST; may be repeated [default: 2222:22 when free]
     #[arg(long = "port", value_name = "HOST:GUEST", value_parser = parse_port)]
     pub ports: Vec<(u16, u16)>,
+    /// Hand the machine this user-data: cloud-config, Ignition, a script, MIME, plain or in gzip
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// Hand it over even when it has errors
+    #[arg(long, requires = "user_data")]
+    pub no_validate: bool,
     /// Start the kernel without firmware and boot loader
     #[arg(long)]
     pub direct: bool,

@@ -10,6 +10,9 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, bail};
 use debian::mirrors::MirrorSet;
 use debian::progress::Progress;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use image_config::diagnostic::Diagnostics;
 use image_config::recipe::Recipe;
 use qemu::toolbox::Toolbox;
 use qemu::{AccelChoice, Disk, DiskFormat, Emulator, Notice, Serial, VmSpec};
@@ -17,11 +20,16 @@ use serde::{Deserialize, Serialize};
 
 use super::args::{AccelChoice as AccelArg, RunArgs};
 use super::progress::Terminal;
-use super::{build_image, out_folder, recipe_path};
+use super::{build_image, out_folder, recipe_path, style};
 use crate::build;
 use crate::formats::{DiskImage, Format};
+use crate::userdata::{self, UserDataError};
 use crate::{direct, inspect, sshkey};
 
+/// What the machine's user-data is called in QEMU's fw_cfg.
+const USER_DATA: &str = "opt/ferrite/user-data";
+/// The guest's kernel reads fw_cfg byte by byte, and every page of it from the start: user-data above this is packed. Machines unpack it.
+const PACKED_ABOVE: usize = 16 << 10;
 /// Who is logged in on the console, and whose keys are installed.
 const USER: &str = "core";
 const GIB: u64 = 1 << 30;
@@ -50,6 +58,8 @@ struct Underlay {
 /// The image cannot be built or found, or the emulator cannot be had or started.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let terminal = Arc::new(Terminal::new());
+    // Before anything is built or fetched: a mistake in it is the user's to mend.
+    let user_data = args.user_data.as_deref().map(|path| user_data(path, args.no_validate)).transpose()?;
     let image = match &args.image {
         Some(image) => bootable(image, &terminal)?,
         None => current_image(args)?,
@@ -64,7 +74,16 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if !args.ephemeral {
         machine.prepare(args.reset, &terminal)?;
     }
-    let spec = machine.spec(args, &terminal)?;
+    if user_data.as_ref().is_some_and(|found| found.is_ignition)
+        && !args.ephemeral
+        && machine.overlay.exists()
+    {
+        terminal.say("note: this machine has booted before, and Ignition configures machines in their first boot only: --reset");
+    }
+    let mut spec = machine.spec(args, &terminal)?;
+    if let Some(found) = user_data {
+        spec = spec.fw_cfg(USER_DATA, found.bytes);
+    }
     let mut vm = emulator.start(&spec, Serial::Interactive)?;
     if let Some(port) = vm.forwarded(SSH.1) {
         let (key, _) = sshkey::ensure(&key_folder(&image))?;
@@ -73,6 +92,46 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     terminal.say("Ctrl-A X ends the machine at once, `sudo poweroff` in it shuts it down");
     let status = vm.wait_exit(std::time::Duration::MAX)?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// User-data for the machine.
+struct UserData {
+    bytes: Vec<u8>,
+    is_ignition: bool,
+}
+
+/// Reads and checks user-data; warnings are printed, errors refuse it unless nobody wants them to.
+fn user_data(path: &Path, no_validate: bool) -> Result<UserData> {
+    let (bytes, is_ignition) = match userdata::load(path) {
+        Ok(checked) => {
+            print_findings(&checked.warnings);
+            (checked.bytes, checked.is_ignition)
+        }
+        Err(UserDataError::Refused(findings)) => {
+            print_findings(&findings);
+            if !no_validate {
+                bail!(
+                    "{} is refused\nhint: --no-validate hands it to the machine as it is; `ferrite validate` prints this alone",
+                    path.display()
+                );
+            }
+            (userdata::read(path)?, false)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let bytes =
+        if bytes.len() > PACKED_ABOVE && !bytes.starts_with(&userdata::GZIP) { pack(&bytes)? } else { bytes };
+    Ok(UserData { bytes, is_ignition })
+}
+
+fn pack(bytes: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+fn print_findings(findings: &Diagnostics) {
+    findings.as_slice().iter().for_each(|finding| style::say(&style::finding(finding)));
 }
 
 /// The fetched emulator, from the mirrors that were asked for.

@@ -26,6 +26,7 @@ const FOREIGN: [&str; 8] = [
 const FOREIGN_KINDS: [&str; 3] = ["CARGO_PROFILE_", "CARGO_TARGET_X86_64_", "CARGO_UNSTABLE_"];
 
 /// A package, the target it is for and the profile that makes its bytes stable.
+#[derive(Clone, Copy)]
 pub(super) struct Unit {
     package: &'static str,
     binary: &'static str,
@@ -35,20 +36,26 @@ pub(super) struct Unit {
     pub flags: &'static [&'static str],
 }
 
+/// Flags of the programs that run under Linux.
+const STATIC: &[&str] = &[
+    "-Ctarget-feature=+crt-static",
+    // The toolchain's linker, start files and C library: those of the machine would differ from the next one's.
+    "-Clinker=rust-lld",
+    "-Clinker-flavor=ld.lld",
+    "-Clink-self-contained=yes",
+];
+
 /// PID 1 and the other programs in one.
 pub(super) const INIT: Unit = Unit {
     package: "init",
     binary: "init",
     target: "x86_64-unknown-linux-musl",
     profile: "guest",
-    flags: &[
-        "-Ctarget-feature=+crt-static",
-        // The toolchain's linker, start files and C library: those of the machine would differ from the next one's.
-        "-Clinker=rust-lld",
-        "-Clinker-flavor=ld.lld",
-        "-Clink-self-contained=yes",
-    ],
+    flags: STATIC,
 };
+
+/// What finds user-data and carries it out.
+pub(super) const USER_DATA: Unit = Unit { package: "user-data", binary: "user-data", ..INIT };
 
 /// The boot loader.
 pub(super) const LOADER: Unit = Unit {

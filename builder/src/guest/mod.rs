@@ -24,10 +24,14 @@ use crate::sbom::crates::{CratesError, LinkedProgram};
 pub struct GuestPrograms {
     /// The multi-call binary: `/init` of the initramfs, PID 1, `systemctl` and the rest.
     pub init: Arc<[u8]>,
+    /// What finds user-data and carries it out.
+    pub user_data: Arc<[u8]>,
     /// The boot loader.
     pub loader: Arc<[u8]>,
     /// The crates in `init`.
     pub init_crates: Arc<LinkedProgram>,
+    /// The crates in `user_data`.
+    pub user_data_crates: Arc<LinkedProgram>,
     /// The crates in the boot loader.
     pub loader_crates: Arc<LinkedProgram>,
 }
@@ -36,18 +40,22 @@ pub struct GuestPrograms {
 #[derive(Serialize, Deserialize)]
 struct Kept {
     init: Vec<u8>,
+    user_data: Vec<u8>,
     loader: Vec<u8>,
     init_crates: LinkedProgram,
+    user_data_crates: LinkedProgram,
     loader_crates: LinkedProgram,
 }
 
 impl From<Kept> for GuestPrograms {
     fn from(kept: Kept) -> Self {
-        let Kept { init, loader, init_crates, loader_crates } = kept;
+        let Kept { init, user_data, loader, init_crates, user_data_crates, loader_crates } = kept;
         Self {
             init: init.into(),
+            user_data: user_data.into(),
             loader: loader.into(),
             init_crates: Arc::new(init_crates),
+            user_data_crates: Arc::new(user_data_crates),
             loader_crates: Arc::new(loader_crates),
         }
     }
@@ -119,8 +127,10 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
     };
     let programs = GuestPrograms {
         init: build(&cargo::INIT)?.into(),
+        user_data: build(&cargo::USER_DATA)?.into(),
         loader: build(&cargo::LOADER)?.into(),
         init_crates: Arc::new(cargo::INIT.crates(&sources.folder)?),
+        user_data_crates: Arc::new(cargo::USER_DATA.crates(&sources.folder)?),
         loader_crates: Arc::new(cargo::LOADER.crates(&sources.folder)?),
     };
     // Sources that were edited meanwhile may have been built half and half: such programs are used, not kept.
@@ -134,8 +144,10 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
 pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
     let kept = Kept {
         init: programs.init.to_vec(),
+        user_data: programs.user_data.to_vec(),
         loader: programs.loader.to_vec(),
         init_crates: LinkedProgram::clone(&programs.init_crates),
+        user_data_crates: LinkedProgram::clone(&programs.user_data_crates),
         loader_crates: LinkedProgram::clone(&programs.loader_crates),
     };
     if let Ok(bytes) = postcard::to_stdvec(&kept) {
@@ -145,7 +157,7 @@ pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
 
 /// The key that programs are kept by.
 fn key(sources: &Sources) -> Key {
-    Key::new("guest programs 2").with(&sources.digest)
+    Key::new("guest programs 3").with(&sources.digest)
 }
 
 /// The checkout: `FERRITE_SOURCE`, or where this program was built.

@@ -8,9 +8,12 @@ use image_config::recipe::Recipe;
 
 use super::RootfsError;
 use super::staging::{Staging, StagingError};
+use crate::guest::GuestPrograms;
 
 /// Where the multi-call binary lives in the image.
 const INIT: &str = "usr/lib/ferrite/init";
+/// And the program that finds user-data and carries it out.
+const USER_DATA: &str = "usr/lib/ferrite/user-data";
 /// What bash completes after `systemctl`.
 const COMPLETION: (&str, &str) =
     ("usr/share/bash-completion/completions/systemctl", include_str!("../../../init/completions/systemctl"));
@@ -64,12 +67,17 @@ fn pretty_name(name: &str, version: &str) -> String {
     }
 }
 
-/// Puts PID 1 with its other names, and Ferrite's units, into the tree.
+/// Puts Ferrite's programs with their other names, and its units, into the tree.
 ///
 /// # Errors
 /// They cannot be read from this machine, or a path is taken.
-pub fn install_programs(staging: &mut Staging, init: &Arc<[u8]>, units: &Path) -> Result<(), RootfsError> {
-    staging.own_file(INIT, Arc::clone(init), 0o755)?;
+pub fn install_programs(
+    staging: &mut Staging,
+    programs: &GuestPrograms,
+    units: &Path,
+) -> Result<(), RootfsError> {
+    staging.own_file(INIT, Arc::clone(&programs.init), 0o755)?;
+    staging.own_file(USER_DATA, Arc::clone(&programs.user_data), 0o755)?;
     for link in LINKS {
         staging.own_link_if_absent(link, &format!("/{INIT}"))?;
     }

@@ -85,7 +85,7 @@ pub fn assemble(
     }
     let mut accounts = masters(&staging)?;
     identity::write(&mut staging, recipe)?;
-    identity::install_programs(&mut staging, &programs.init, units_folder)?;
+    identity::install_programs(&mut staging, programs, units_folder)?;
     effects::apply(&mut staging, &mut accounts)?;
     recipe_files::add_accounts(&mut staging, &mut accounts, recipe).map_err(StagingError::from)?;
     recipe_trees::add(&mut staging, &accounts, trees)?;
