@@ -74,6 +74,18 @@ impl Guest {
     /// # Errors
     /// The emulator cannot be had or does not start.
     pub fn start(disk: &Path, options: &GuestOptions) -> Result<Self> {
+        Self::start_with(disk, options, |spec| spec)
+    }
+
+    /// The same with a description of the machine that is changed before it starts.
+    ///
+    /// # Errors
+    /// As [`Guest::start`].
+    pub fn start_with(
+        disk: &Path,
+        options: &GuestOptions,
+        change: impl FnOnce(VmSpec) -> VmSpec,
+    ) -> Result<Self> {
         let mut spec = VmSpec::new(options.name, options.memory_mib, 2)
             .disk(Disk::raw(disk).cache(qemu::DiskCache::Unsafe))
             .user_net(options.ports.iter().copied())
@@ -93,7 +105,7 @@ impl Guest {
         } else {
             spec.firmware()
         };
-        let vm = Toolbox::of_user().emulator()?.start(&spec, Serial::Captured)?;
+        let vm = Toolbox::of_user().emulator()?.start(&change(spec), Serial::Captured)?;
         Ok(Self { vm, commands: 0 })
     }
 

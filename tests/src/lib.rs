@@ -17,10 +17,12 @@ mod guest;
 pub mod hard_cases;
 mod http;
 mod images;
+mod iso;
 mod tools;
 
 pub use disk::DiskFile;
 pub use guest::{Guest, GuestOptions, Output, scratch};
-pub use http::post_json;
+pub use http::{FileServer, post_json};
 pub use images::{Image, sparse_copy};
+pub use iso::joliet;
 pub use tools::Tools;

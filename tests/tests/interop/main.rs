@@ -17,6 +17,7 @@ mod slot;
 mod trees;
 mod tuf;
 mod unit_files;
+mod user_data;
 mod versions;
 
 use std::fs::File;

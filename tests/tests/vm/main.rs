@@ -13,4 +13,5 @@ mod support;
 mod table;
 mod torture;
 mod tries;
+mod user_data;
 mod verity;
