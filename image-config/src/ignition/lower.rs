@@ -45,7 +45,11 @@ pub(super) fn lower(config: &v3_5::Config, places: &Places, steps: &mut Steps) {
     nodes.extend(storage.directories.unwrap_or_default().into_iter().map(directory));
     nodes.extend(storage.files.unwrap_or_default().into_iter().map(file));
     nodes.extend(storage.links.unwrap_or_default().into_iter().map(link));
-    nodes.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+    // Hard links come last: what they lead to may have any path.
+    let is_hard = |step: &Step| matches!(step, Step::MakeLink(link) if link.is_hard);
+    nodes.sort_by(|(a, first), (b, second)| {
+        is_hard(first).cmp(&is_hard(second)).then_with(|| a.split('/').cmp(b.split('/')))
+    });
     for (path, step) in nodes {
         steps.once(origin("path", &path), step);
     }
