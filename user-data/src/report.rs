@@ -7,12 +7,13 @@ pub fn tell(line: &str) {
     println!("{line}");
 }
 
-/// What is wrong, for the journal and for the console: on a machine that nobody can log into it is all there is.
-pub fn complain(line: &str) {
-    for line in line.lines() {
-        eprintln!("{line}");
-        say(Level::Error, format_args!("user-data: {line}"));
-    }
+/// What is wrong, for the journal and, its first line, for the console: on a machine that nobody can log into it is all there is.
+pub fn complain(text: &str) {
+    eprintln!("{text}");
+    let line = text.lines().next().unwrap_or_default();
+    // Messages about the text begin with its name.
+    let prefix = if line.starts_with("user-data") { "" } else { "user-data: " };
+    say(Level::Error, format_args!("{prefix}{line}"));
 }
 
 /// What `systemctl status` shows.

@@ -227,7 +227,7 @@ pub(crate) mod tests {
         bytes.extend([0; 7]);
         bytes.extend([flags, 0, 0, 1, 0, 0, 1, u8::try_from(name.len()).unwrap()]);
         bytes.extend(name);
-        if name.len() % 2 == 0 {
+        if name.len().is_multiple_of(2) {
             bytes.push(0);
         }
         bytes.extend(more);

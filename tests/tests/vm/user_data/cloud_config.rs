@@ -137,7 +137,8 @@ fn accounts(guest: &mut Guest) -> Result<()> {
     assert!(line(guest, "group", "watchers")?.ends_with(":core"));
     let robot = line(guest, "passwd", "robot")?;
     let fields: Vec<&str> = robot.split(':').collect();
-    assert!(fields[2].parse::<u32>()? < 1000 && fields[6] == "/usr/sbin/nologin", "{robot}");
+    let number: u32 = fields.get(2).unwrap_or(&"").parse()?;
+    assert!(number < 1000 && fields.last() == Some(&"/usr/sbin/nologin"), "{robot}");
     assert_ne!(guest.run("test -e /home/robot")?.status, 0);
     owners_are(
         guest,
@@ -152,9 +153,7 @@ fn accounts(guest: &mut Guest) -> Result<()> {
     assert!(guest.check("sudo -u elroy id")?.contains("uid=1500(elroy)"));
     assert!(guest.check("sudo -u rosie sudo -n /usr/bin/id")?.contains("uid=0(root)"));
     guest
-        .check(&format!(
-            "sudo /usr/sbin/sshd -T -C user=elroy | grep -i 'authorizedkeysfile.*authorized_keys.d'"
-        ))
+        .check("sudo /usr/sbin/sshd -T -C user=elroy | grep -i 'authorizedkeysfile.*authorized_keys.d'")
         .map(drop)
 }
 

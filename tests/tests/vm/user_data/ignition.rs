@@ -167,7 +167,7 @@ fn a_machine_that_ignition_cannot_configure_stops_in_a_shell_with_the_reason() -
         "storage": { "files": [
             { "path": "/etc/first", "contents": { "source": "data:,first" } },
             { "path": "/etc/passwd", "contents": { "source": "data:,never" } },
-            { "path": "/etc/last", "contents": { "source": "data:,last" } },
+            { "path": "/etc/zz-last", "contents": { "source": "data:,last" } },
         ] },
         "systemd": { "units": [{
             "name": "never.service", "enabled": true,
@@ -187,7 +187,7 @@ fn a_machine_that_ignition_cannot_configure_stops_in_a_shell_with_the_reason() -
     assert!(told.contains("failed") && told.contains("an OEM string of SMBIOS"), "{told}");
     assert_eq!(guest.check("systemctl is-active emergency.target")?.trim(), "active");
     assert_ne!(guest.run("systemctl is-active sysinit.target")?.status, 0);
-    for missing in ["/etc/last", "/var/never"] {
+    for missing in ["/etc/zz-last", "/var/never"] {
         assert_ne!(guest.run(&format!("test -e {missing}"))?.status, 0, "{missing}");
     }
     // The next boot begins again, and its own file of this one is no obstacle.

@@ -91,7 +91,7 @@ fn every_source_is_found_and_named_in_its_order() -> Result<()> {
         with_volumes(spec)
     })?;
     guest.wait_for_shell()?;
-    check(&mut guest, NETWORK_UNIT, "web", "the NoCloud seed http://10.0.2.2")?;
+    check(&mut guest, NETWORK_UNIT, "web", &format!("the NoCloud seed {}", server.url("/seed/")))?;
     assert!(guest.check("cat /var/lib/ferrite/user-data/record.json")?.contains("\"web\""));
     guest.poweroff()?;
     assert_eq!(server.asked(), ["/line.yml", "/seed/meta-data", "/seed/user-data"]);
