@@ -200,6 +200,9 @@ fn copy(from: &Path, to: &Path) {
     check(Command::new("cp").arg("-r").args([from, to]));
 }
 
+/// What an attacker does to a folder, given an older state of it.
+type Attack = fn(&Path, &Path);
+
 #[test]
 fn python_tuf_accepts_a_channel_follows_a_rotation_and_refuses_tampering() {
     let repository = Repository::new();
@@ -227,7 +230,7 @@ fn python_tuf_accepts_a_channel_follows_a_rotation_and_refuses_tampering() {
     assert_eq!((&seen["content"], &seen["root"]), (&"index of 1.1.0".into(), &2.into()), "{seen}");
 
     // Each attack on a copy of the folder, with a client that has seen the newest edition.
-    let attacks: [(&str, fn(&Path, &Path), &str); 6] = [
+    let attacks: [(&str, Attack, &str); 6] = [
         (
             "timestamp by the old key",
             |folder, old| replay(folder, &old.join("metadata/timestamp.json")),
