@@ -444,11 +444,13 @@ fn machines_report_and_groups_hold() {
     assert_eq!(server.get("/v1/machines", "").json().as_array().unwrap().len(), 2);
 }
 
+/// By machine, the number of the last report that was sent, and of the last that was acknowledged.
+type Reports = BTreeMap<u64, (u64, Option<u64>)>;
+
 #[test]
 fn nothing_that_was_acknowledged_is_lost_to_kill_9() {
     let world = World::with_channel();
-    // By machine, the number of the last report that was sent, and of the last that was acknowledged.
-    let known: Arc<Mutex<BTreeMap<u64, (u64, Option<u64>)>>> = Arc::default();
+    let known: Arc<Mutex<Reports>> = Arc::default();
     let total = Arc::new(AtomicU64::new(0));
     let mut next = 0;
     for round in 1..=3u64 {
