@@ -183,6 +183,8 @@ fn programs(
             }
         }
     }
+    // A crate of ours can be a program and, in another program, a library: it is one component.
+    components.retain(|reference, _| !own.iter().any(|program| program.purl.as_ref() == Some(reference)));
     own.extend(components.into_values());
     own
 }

@@ -105,7 +105,7 @@ impl Passphrases for Fixed {
 }
 
 fn python(script: &str) -> Command {
-    let tools = Tools::of_packages(&["python3-tuf"]).unwrap();
+    let tools = Tools::of_packages(&["python3-tuf", "python3-cryptography"]).unwrap();
     let mut command = tools.command("python3").unwrap();
     let usr = tools.root().join("usr");
     command.env("PYTHONHOME", &usr).env("PYTHONPATH", usr.join("lib/python3/dist-packages"));
