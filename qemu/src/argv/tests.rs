@@ -165,7 +165,7 @@ proptest! {
 fn a_cd_hangs_on_the_sata_controller_and_is_not_booted_from() {
     let spec = VmSpec::new("cd", 256, 1).disk(Disk::raw("/a")).disk(Disk::cd("/seed.iso"));
     let text = arguments(&spec, &places(Serial::Captured, Accelerator::Tcg)).unwrap().join("\n");
-    assert!(text.contains(r#"{"driver":"ide-cd","drive":"disk1","bus":"ide.1"}"#), "{text}");
+    assert!(text.contains(r#"{"bus":"ide.1","drive":"disk1","driver":"ide-cd"}"#), "{text}");
     let written = Disk { write: DiskWrite::Direct, ..Disk::cd("/seed.iso") };
     assert!(check(&VmSpec::new("cd", 256, 1).disk(written)).is_err());
 }
