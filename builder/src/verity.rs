@@ -10,11 +10,11 @@ use std::os::unix::fs::FileExt;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
+use update_engine::payload::FANOUT;
+pub use update_engine::payload::levels;
 
 /// Size of data and hash blocks in bytes.
 pub const BLOCK_BYTES: u64 = 4096;
-/// Digests in one hash block.
-const FANOUT: u64 = 128;
 const DIGEST_BYTES: usize = 32;
 const BLOCK: usize = 4096;
 /// The superblock has room for this much salt.
@@ -154,17 +154,6 @@ impl Superblock {
     fn hasher(&self) -> Sha256 {
         Sha256::new_with_prefix(&self.salt)
     }
-}
-
-/// Blocks of each level, the lowest (whose digests are those of data blocks) first. One data block needs no level.
-pub fn levels(data_blocks: u64) -> Vec<u64> {
-    let mut levels = Vec::new();
-    let mut blocks = data_blocks;
-    while blocks > 1 {
-        blocks = blocks.div_ceil(FANOUT);
-        levels.push(blocks);
-    }
-    levels
 }
 
 /// Bytes of the superblock's block and the tree over `data_blocks` blocks.

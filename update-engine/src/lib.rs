@@ -14,6 +14,8 @@
     )
 )]
 
+#[cfg(any(feature = "engine", feature = "server"))]
+pub mod causes;
 pub mod channel;
 pub mod engine;
 pub mod payload;

@@ -60,25 +60,7 @@ fn inline(file: &File) -> String {
     bytes.collect()
 }
 
-const SEED_003: &str = "\
-#cloud-config
-coreos:
-  etcd:
-    # generate new token for cluster
-    # https://discovery.etcd.io/new
-    discovery: https://discovery.etcd.io/<token>
-    # multi-cloud deployments need to use $public_ipv4
-    addr: $private_ipv4:4001
-    peer-addr: $private_ipv4:7001
-  units:
-    - name: etcd.service
-      command: start
-    - name: fleet.service
-      command: start
- fleet:
-    - public-ip: $public_ipv4
-    - metadata: region=us-east-1,disk=ssd,model=m3.2xlarge
-";
+const SEED_003: &str = include_str!("../../tests/seeds/user-data.yml");
 
 #[test]
 fn the_slip_of_the_talk_is_pointed_at() {

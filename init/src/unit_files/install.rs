@@ -344,35 +344,9 @@ pub(super) fn remove_folder(folder: &Path, changes: &mut Vec<Change>) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::super::machine::Machine;
     use super::super::state::FileState;
     use super::*;
-
-    struct Machine(tempfile::TempDir);
-
-    impl Machine {
-        fn new(files: &[(&str, &str)]) -> Machine {
-            let machine = Machine(tempfile::tempdir().unwrap());
-            for (path, text) in files {
-                let path = machine.0.path().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, text).unwrap();
-            }
-            machine
-        }
-
-        fn installer(&self) -> Installer {
-            Installer::new(self.0.path(), false, false)
-        }
-
-        fn state(&self, unit: &str) -> FileState {
-            UnitFolders::of_system(self.0.path()).state(&UnitName::parse(unit).unwrap())
-        }
-
-        fn target(&self, link: &str) -> Option<String> {
-            let path = self.0.path().join("etc/systemd/system").join(link);
-            fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned())
-        }
-    }
 
     const SSH: (&str, &str) = (
         "usr/lib/systemd/system/ssh.service",
@@ -398,7 +372,7 @@ mod tests {
         assert_eq!(machine.installer().enable("ssh.service").unwrap(), []);
         assert_eq!(machine.installer().disable("ssh.service").unwrap().len(), 3);
         assert_eq!(machine.target("multi-user.target.wants/ssh.service"), None);
-        assert!(!machine.0.path().join("etc/systemd/system/multi-user.target.wants").exists());
+        assert!(!machine.root().join("etc/systemd/system/multi-user.target.wants").exists());
         assert_eq!(machine.state("ssh.service"), FileState::Disabled);
     }
 

@@ -5,6 +5,8 @@
 
 pub mod install;
 mod links;
+#[cfg(test)]
+mod machine;
 pub mod presets;
 mod revert;
 pub mod state;

@@ -134,31 +134,9 @@ impl Installer {
 mod tests {
     use std::fs;
 
-    use super::super::UnitFolders;
+    use super::super::machine::Machine;
     use super::super::state::FileState;
     use super::*;
-
-    struct Machine(tempfile::TempDir);
-
-    impl Machine {
-        fn new(files: &[(&str, &str)]) -> Machine {
-            let machine = Machine(tempfile::tempdir().unwrap());
-            for (path, text) in files {
-                let path = machine.0.path().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, text).unwrap();
-            }
-            machine
-        }
-
-        fn installer(&self) -> Installer {
-            Installer::new(self.0.path(), false, false)
-        }
-
-        fn state(&self, unit: &str) -> FileState {
-            UnitFolders::of_system(self.0.path()).state(&UnitName::parse(unit).unwrap())
-        }
-    }
 
     const UNIT: &str = "[Service]\nExecStart=/a\n[Install]\nWantedBy=multi-user.target\n";
 
@@ -175,11 +153,11 @@ mod tests {
         ]);
         let changes = machine.installer().revert("a.service").unwrap();
         assert_eq!(changes.len(), 3, "{changes:?}");
-        assert!(!machine.0.path().join("etc/systemd/system/a.service.d").exists());
-        assert!(machine.0.path().join("usr/lib/systemd/system/a.service.d/vendor.conf").exists());
+        assert!(!machine.root().join("etc/systemd/system/a.service.d").exists());
+        assert!(machine.root().join("usr/lib/systemd/system/a.service.d/vendor.conf").exists());
         assert_eq!(machine.installer().revert("a.service").unwrap(), []);
         assert_eq!(machine.installer().revert("own.service").unwrap(), []);
-        assert!(machine.0.path().join("etc/systemd/system/own.service").exists());
+        assert!(machine.root().join("etc/systemd/system/own.service").exists());
         machine.installer().mask("m.service").unwrap();
         machine.installer().revert("m.service").unwrap();
         assert_eq!(machine.state("m.service"), FileState::Disabled);
@@ -194,7 +172,7 @@ mod tests {
         ]);
         let installer = machine.installer();
         assert_eq!(installer.add_dependency("a.service", "requires", "t.target").unwrap().len(), 1);
-        let link = machine.0.path().join("etc/systemd/system/t.target.requires/a.service");
+        let link = machine.root().join("etc/systemd/system/t.target.requires/a.service");
         assert_eq!(fs::read_link(link).unwrap(), Path::new("/usr/lib/systemd/system/a.service"));
         assert_eq!(installer.add_dependency("a.service", "requires", "t.target").unwrap(), []);
         for (unit, target) in [("gone.service", "t.target"), ("a.service", "gone.target")] {
@@ -215,7 +193,7 @@ mod tests {
             ("usr/lib/systemd/system-preset/1.preset", "disable off.service\nenable t@.service one two\n"),
         ]);
         let installer = machine.installer();
-        let presets = Presets::of_system(machine.0.path());
+        let presets = Presets::of_system(machine.root());
         installer.enable("off.service").unwrap();
         let name = |text: &str| UnitName::parse(text).unwrap();
         assert_eq!(installer.preset(&name("off.service"), &presets, true, false).unwrap(), []);

@@ -11,6 +11,7 @@ use builder::explain::size::{By, Size};
 use builder::explain::why::{Answer, Detail, Source, Why};
 use builder::explain::{self, Bringer};
 use builder::formats::Format;
+use builder::signing::hex;
 use debian::progress::Silent;
 use ferrite_tests::hard_cases::{self, ARCHIVE, FOLDER, LATIN_1, LONG_NAME, MANY, SPARSE_BYTES, SPARSE_DATA};
 use ferrite_tests::scratch;
@@ -31,10 +32,6 @@ fn usr(image: &Image, folder: &Path) -> PathBuf {
 
 fn manifest(image: &Image) -> Manifest {
     Manifest::load(&build::manifest_path(&image.raw)).unwrap()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

@@ -12,6 +12,8 @@ use reqwest::{StatusCode, Url};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::causes::chain;
+
 /// Where the image keeps the certificates of those who vouch for servers.
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
@@ -192,16 +194,6 @@ impl Http {
 
 fn refused(url: &str, error: &reqwest::Error) -> HttpError {
     HttpError::Request { url: url.to_owned(), message: chain(error) }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// The image's certificates; none when there is no such file, which leaves http.

@@ -19,6 +19,7 @@ use super::machine::{Event, Failure, Trouble};
 use super::os::{ARCHITECTURE, Facts};
 use super::slot::{self, Pair, Place, SlotError, SlotWriter};
 use super::state::{Staged, replace};
+use crate::causes::chain;
 use crate::channel::key::hex;
 use crate::channel::{
     Answer, ChannelName, Client, ClientError, Clock, Limits, Machine, Release, Trusted, Verdict, Version,
@@ -352,21 +353,6 @@ pub fn unix_now() -> u64 {
 /// channel is no final answer (SAFETY 25).
 fn clock_is_synchronised() -> bool {
     Path::new("/run/systemd/timesync/synchronized").exists()
-}
-
-/// An error with all its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Transparent errors repeat their cause.
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn http_failure(error: &HttpError) -> Failure {

@@ -8,7 +8,7 @@ use super::digest::BLOCK;
 
 const BLOCK_U64: u64 = BLOCK as u64;
 /// Digests in a block of the hash tree.
-pub(super) const FANOUT: u64 = 128;
+pub const FANOUT: u64 = 128;
 
 /// Why a slot cannot travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +111,7 @@ const fn blocks_of(part: Part) -> u64 {
 }
 
 /// Blocks of each level of the hash tree, the lowest first (`docs/formats/verity.md`). One block of data has no tree.
-pub(super) fn levels(data_blocks: u64) -> Vec<u64> {
+pub fn levels(data_blocks: u64) -> Vec<u64> {
     let mut levels = Vec::new();
     let mut blocks = data_blocks;
     while blocks > 1 {

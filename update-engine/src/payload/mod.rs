@@ -22,7 +22,7 @@ pub mod write;
 
 pub use self::digest::{BLOCK, BlockHasher, Digest, ZERO_BLOCK};
 pub use self::index::{Chunk, Frame, Index, IndexError, MAX_INDEX_BYTES};
-pub use self::layout::{Layout, LayoutError};
+pub use self::layout::{FANOUT, Layout, LayoutError, levels};
 pub use self::local::LocalBlocks;
 pub use self::tree::{TreeBuilder, root_of};
 

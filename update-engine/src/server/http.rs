@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use image_config::civil::civil_from_days;
+
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -138,23 +140,14 @@ fn number(text: &str) -> Number {
 /// A moment as headers write it (5.6.7): `Thu, 26 Nov 2026 08:00:00 GMT`.
 pub fn date(unix: u64) -> String {
     let (days, seconds) = (unix / DAY, unix % DAY);
-    let (year, month, day) = civil(days);
+    // No day that fits is beyond the calendar's range.
+    let (year, month, day) = civil_from_days(i64::try_from(days).unwrap_or(0));
     let weekday = usize::try_from(days % 7).ok().and_then(|day| DAYS.get(day)).unwrap_or(&"");
     let month = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).unwrap_or(&"");
     let mut text = format!("{weekday}, {day:02} {month} {year:04} ");
     // Writing into a String cannot fail.
     let _ = write!(text, "{:02}:{:02}:{:02} GMT", seconds / 3600, seconds / 60 % 60, seconds % 60);
     text
-}
-
-/// Year, month and day, from the form that metadata writes.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let text =
-        crate::channel::metadata::Date::from_unix(days.saturating_mul(DAY)).map(|date| date.to_string());
-    let text = text.unwrap_or_default();
-    let field =
-        |range: std::ops::Range<usize>| text.get(range).and_then(|digits| digits.parse().ok()).unwrap_or(1);
-    (field(0..4), field(5..7), field(8..10))
 }
 
 #[cfg(test)]

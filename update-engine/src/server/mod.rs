@@ -33,6 +33,7 @@ use self::files::Files;
 use self::groups::{GroupsFile, advise};
 use self::page::{Status, html, json, plain};
 use self::store::{Store, StoreError};
+use crate::causes::chain;
 use crate::channel::{ChannelName, METADATA_FOLDER, report};
 
 pub use self::groups::{Group, Groups};
@@ -356,15 +357,4 @@ fn now() -> u64 {
 fn log(line: &str) {
     // A log that cannot be written is no reason to stop.
     let _ = writeln!(std::io::stderr(), "{line}");
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

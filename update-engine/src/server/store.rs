@@ -12,6 +12,7 @@ use redb::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::causes::chain;
 use crate::channel::report::Report;
 
 /// Machine id to [`Entry`] as JSON.
@@ -149,7 +150,7 @@ fn write_all(database: &Database, queue: &Receiver<Job>, most: u64) {
         let answers: Vec<Result<(), StoreError>> = match results {
             Ok(results) => results,
             Err(error) => {
-                super::log(&format!("reports are lost: {}", super::chain(&error)));
+                super::log(&format!("reports are lost: {}", chain(&error)));
                 batch.iter().map(|_| Err(StoreError::Closed)).collect()
             }
         };

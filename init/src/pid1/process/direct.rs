@@ -92,10 +92,9 @@ mod tests {
 
     use image_config::unit::Service;
 
+    use super::super::circumstances;
     use super::*;
-    use crate::pid1::manager::ManagerEnvironment;
     use crate::pid1::process::RunIdentity;
-    use crate::supervisor::Phase;
 
     #[test]
     fn only_what_needs_no_look_at_a_disk_is_launched() {
@@ -104,20 +103,7 @@ mod tests {
         let launched = |program: &str, change: &dyn Fn(&mut Service)| {
             let mut service = Service::default();
             change(&mut service);
-            let how = Circumstances {
-                root: Path::new("/no/such/root"),
-                unit: "a.service",
-                service: &service,
-                phase: Phase::Start,
-                main_pid: None,
-                variables: Vec::new(),
-                log: std::os::fd::AsFd::as_fd(&null),
-                run: &run,
-                descriptors: Vec::new(),
-                cgroup: None,
-                locale: &[],
-                manager: &ManagerEnvironment::default(),
-            };
+            let how = circumstances(Path::new("/no/such/root"), &service, &run, &null);
             let command = ExecCommand { program: program.to_owned(), ..ExecCommand::default() };
             launch(&command, &how).is_some()
         };

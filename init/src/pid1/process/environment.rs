@@ -206,9 +206,9 @@ fn uses_terminal(exec: &ExecContext) -> bool {
 mod tests {
     use image_config::unit::{EnvironmentFile, Service};
 
+    use super::super::circumstances;
     use super::*;
     use crate::pid1::process::RunIdentity;
-    use crate::supervisor::Phase;
 
     fn environment(
         root: &Path,
@@ -217,19 +217,12 @@ mod tests {
     ) -> Step<Environment> {
         let null = fs::File::open("/dev/null").unwrap();
         let run = RunIdentity { invocation: "ab".repeat(16), dynamic_id: None };
+        let locale = locale(root);
         let how = Circumstances {
-            root,
-            unit: "a.service",
-            service,
-            phase: Phase::Start,
             main_pid: Some(7),
             variables,
-            log: std::os::fd::AsFd::as_fd(&null),
-            run: &run,
-            descriptors: Vec::new(),
-            cgroup: None,
-            locale: &locale(root),
-            manager: &Default::default(),
+            locale: &locale,
+            ..circumstances(root, service, &run, &null)
         };
         let identity = Identity::resolve(&service.exec, root, &run)?;
         let folders = Folders::default();

@@ -224,26 +224,13 @@ pub(super) fn make_private_tmp(folder: &Path) -> io::Result<PathBuf> {
 mod tests {
     use image_config::unit::Service;
 
+    use super::super::circumstances;
     use super::*;
-    use crate::supervisor::Phase;
 
     fn made(root: &Path, service: &Service, dynamic_id: Option<u32>) -> Step<Folders> {
         let null = fs::File::open("/dev/null").unwrap();
         let run = RunIdentity { invocation: "1".to_owned(), dynamic_id };
-        let how = Circumstances {
-            root,
-            unit: "a.service",
-            service,
-            phase: Phase::Start,
-            main_pid: None,
-            variables: Vec::new(),
-            log: std::os::fd::AsFd::as_fd(&null),
-            run: &run,
-            descriptors: Vec::new(),
-            cgroup: None,
-            locale: &[],
-            manager: &Default::default(),
-        };
+        let how = circumstances(root, service, &run, &null);
         let identity = Identity::resolve(&service.exec, root, &run)?;
         make(&service.exec, &how, &identity)
     }

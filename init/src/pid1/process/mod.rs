@@ -320,6 +320,31 @@ fn read_bounded(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What a unit without anything of its own is started with.
+#[cfg(test)]
+fn circumstances<'a>(
+    root: &'a Path,
+    service: &'a Service,
+    run: &'a RunIdentity,
+    log: &'a std::fs::File,
+) -> Circumstances<'a> {
+    static MANAGER: std::sync::LazyLock<ManagerEnvironment> = std::sync::LazyLock::new(Default::default);
+    Circumstances {
+        root,
+        unit: "a.service",
+        service,
+        phase: Phase::Start,
+        main_pid: None,
+        variables: Vec::new(),
+        log: std::os::fd::AsFd::as_fd(log),
+        run,
+        descriptors: Vec::new(),
+        cgroup: None,
+        locale: &[],
+        manager: &MANAGER,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -330,20 +355,7 @@ mod tests {
         let run = RunIdentity::new("a.service", false, |_| false);
         let scope = |command: ExecCommand, phase: Phase, start_only: bool| {
             let service = Service { permissions_start_only: start_only, ..Service::default() };
-            let how = Circumstances {
-                root: Path::new("/"),
-                unit: "a.service",
-                service: &service,
-                phase,
-                main_pid: None,
-                variables: Vec::new(),
-                log: std::os::fd::AsFd::as_fd(&null),
-                run: &run,
-                descriptors: Vec::new(),
-                cgroup: None,
-                locale: &[],
-                manager: &ManagerEnvironment::default(),
-            };
+            let how = Circumstances { phase, ..circumstances(Path::new("/"), &service, &run, &null) };
             let scope = Scope::of(&command, &how);
             (scope.identity, scope.sandbox)
         };

@@ -239,25 +239,7 @@ fn units(guest: &mut Guest) -> Result<()> {
 }
 
 /// Seed 003's, with the header and with `fleet:` where it belongs.
-const SEED_003: &str = "\
-#cloud-config
-coreos:
-  etcd:
-    # generate new token for cluster
-    # https://discovery.etcd.io/new
-    discovery: https://discovery.etcd.io/<token>
-    # multi-cloud deployments need to use $public_ipv4
-    addr: $private_ipv4:4001
-    peer-addr: $private_ipv4:7001
-  units:
-    - name: etcd.service
-      command: start
-    - name: fleet.service
-      command: start
-  fleet:
-    - public-ip: $public_ipv4
-    - metadata: region=us-east-1,disk=ssd,model=m3.2xlarge
-";
+const SEED_003: &str = include_str!("../../../../image-config/tests/seeds/user-data.fixed.yml");
 
 #[test]
 fn the_cloud_config_of_the_talk_configures_etcd_and_fleet() -> Result<()> {

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use builder::signing::hex;
 use ferrite_tests::{FileServer, Guest, Image, scratch};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -14,10 +15,6 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{KEY, NETWORK_UNIT, UNIT, cat, status};
 use crate::support::{GIB, options};
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
