@@ -24,6 +24,8 @@ pub struct Arguments<'a> {
     pub trial: bool,
     /// Keys that the loader trusts (SAFETY 11).
     pub keys: &'a [KeyId],
+    /// Least rollback index that the loader starts (SAFETY 12).
+    pub floor: u64,
     /// Absent when no loader ran.
     pub marks: Option<Marks>,
 }
@@ -35,6 +37,9 @@ impl fmt::Display for Arguments<'_> {
         write!(f, " ferrite.loader={LOADER_VERSION},{FOOTER_VERSION},")?;
         for (index, key) in self.keys.iter().enumerate() {
             write!(f, "{}{key}", if index == 0 { "" } else { "+" })?;
+        }
+        if self.floor > 0 {
+            write!(f, ",{}", self.floor)?;
         }
         match self.marks {
             Some(marks) => write!(f, " ferrite.marks={},{}", marks.entry_us, marks.start_us),
@@ -55,6 +60,7 @@ mod tests {
             slot: Guid::from_hash([0x22; 16]),
             trial: true,
             keys: &keys,
+            floor: 0,
             marks: Some(Marks { entry_us: 5, start_us: 17 }),
         };
         assert_eq!(
@@ -62,7 +68,9 @@ mod tests {
             "ferrite.disk=11111111-1111-8111-9111-111111111111 ferrite.slot=22222222-2222-8222-a222-222222222222 \
              ferrite.trial=1 ferrite.loader=1,1,abababababababab+0101010101010101 ferrite.marks=5,17"
         );
-        (arguments.marks, arguments.trial) = (None, false);
+        arguments.floor = 7;
+        assert!(arguments.to_string().contains("+0101010101010101,7 ferrite.marks="));
+        (arguments.marks, arguments.trial, arguments.floor) = (None, false, 0);
         assert!(
             arguments
                 .to_string()

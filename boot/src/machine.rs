@@ -34,6 +34,22 @@ pub trait Machine: Device<Error: fmt::Display> {
         command_line: &str,
     ) -> Self::Error;
 
+    /// The least rollback index that boots, as the firmware keeps it for `product`; 0 when it keeps none (SAFETY 12).
+    ///
+    /// # Errors
+    /// The firmware's store is broken.
+    fn rollback_floor(&mut self, _product: &str) -> Result<u64, Self::Error> {
+        Ok(0)
+    }
+
+    /// Keeps a higher floor.
+    ///
+    /// # Errors
+    /// The store is full or broken.
+    fn raise_rollback_floor(&mut self, _product: &str, _floor: u64) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
     /// Microseconds since power-on.
     fn now_us(&mut self) -> u64;
 

@@ -108,6 +108,21 @@ fn content<B: AsRef<[u8]>>(buffer: &B, part: Part) -> &[u8] {
     buffer.as_ref().get(..length).unwrap_or_default()
 }
 
+/// Reads the footer and proves it.
+///
+/// # Errors
+/// It cannot be read, or does not count.
+pub fn read_footer<M: Machine>(
+    machine: &mut M,
+    place: Extent,
+    policy: &Policy<'_>,
+) -> Result<Footer, Skip<M::Error>> {
+    let mut block = [0; FOOTER_LEN];
+    let footer_at = place.offset + place.length - FOOTER_LEN as u64;
+    machine.read(footer_at, &mut block).map_err(|error| Skip::Unreadable("footer", error))?;
+    Footer::verify(&block, place.length, policy).map_err(Skip::Footer)
+}
+
 /// Reads the footer and, when it counts, the three parts that the loader hands over, and proves them.
 ///
 /// # Errors
@@ -117,10 +132,7 @@ pub fn read_verified<M: Machine>(
     place: Extent,
     policy: &Policy<'_>,
 ) -> Result<Verified<M::Buffer>, Skip<M::Error>> {
-    let mut block = [0; FOOTER_LEN];
-    let footer_at = place.offset + place.length - FOOTER_LEN as u64;
-    machine.read(footer_at, &mut block).map_err(|error| Skip::Unreadable("footer", error))?;
-    let footer = Footer::verify(&block, place.length, policy).map_err(Skip::Footer)?;
+    let footer = read_footer(machine, place, policy)?;
     if footer.parts.command_line.length >= COMMAND_LINE_ROOM as u64 {
         return Err(Skip::CommandLine);
     }

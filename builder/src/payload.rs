@@ -32,7 +32,7 @@ pub fn groups(manifest: &Manifest) -> Vec<Group> {
 }
 
 /// The blocks that are the file's own: not tails beside inodes.
-fn blocks_of(file: &ManifestFile) -> Option<Range<u32>> {
+pub(crate) fn blocks_of(file: &ManifestFile) -> Option<Range<u32>> {
     let (offset, bytes) = (file.offset?, file.bytes?);
     if file.kind != "file" || !offset.is_multiple_of(BLOCK_BYTES) {
         return None;

@@ -9,7 +9,9 @@ use ed25519_dalek::pkcs8::spki::DecodePublicKey;
 use ed25519_dalek::pkcs8::{self, DecodePrivateKey};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
+use update_engine::channel::key::PrivateKey;
 pub use update_engine::channel::key::hex;
+use update_engine::channel::metadata::{Date, Envelope, MetadataError, Role, Root};
 
 /// The private half of the development key: published with the sources, so it proves nothing about who built.
 const DEVELOPMENT_PRIVATE: &str = include_str!("../../keys/development.key");
@@ -34,6 +36,9 @@ pub enum SigningError {
         /// What the decoder said.
         source: pkcs8::Error,
     },
+    /// The file is not root metadata of a channel.
+    #[error("`keys: channel:` is not root metadata of a channel")]
+    ChannelRoot(#[source] MetadataError),
     /// The file is not an Ed25519 public key.
     #[error("{origin} is not an Ed25519 public key in PEM form")]
     Public {
@@ -42,6 +47,23 @@ pub enum SigningError {
         /// What the decoder said.
         source: pkcs8::spki::Error,
     },
+}
+
+/// Root metadata of the channel that images of the development key trust: that key signs everything in it. The same bytes always.
+///
+/// # Errors
+/// Only if the key that was compiled in is damaged.
+pub fn development_channel_root() -> Result<Vec<u8>, SigningError> {
+    let key = SlotSigner::development()?.channel_key();
+    // The end of 2099: for a key that protects nothing there is nothing to renew.
+    let Some(expires) = Date::from_unix(4_102_444_799) else { unreachable!("metadata knows the year 2099") };
+    let mut root = Root::new(expires);
+    for role in Role::ALL {
+        root.set_role(role, &[key.public()], 1);
+    }
+    let mut envelope = Envelope::new(&root).map_err(SigningError::ChannelRoot)?;
+    envelope.sign(&key);
+    Ok(envelope.to_bytes())
 }
 
 /// An Ed25519 key that signs slot footers.
@@ -76,6 +98,11 @@ impl SlotSigner {
     /// The public half.
     pub fn public(&self) -> PublicKey {
         PublicKey { key: self.key.verifying_key() }
+    }
+
+    /// The same key for signing metadata: of the development channel, which has no other.
+    pub fn channel_key(&self) -> PrivateKey {
+        PrivateKey::from_seed(&self.key.to_bytes())
     }
 
     /// Signs `message` (Ed25519, deterministic).

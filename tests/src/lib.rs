@@ -11,6 +11,7 @@
 )]
 
 pub mod budgets;
+pub mod channel;
 pub mod conformance;
 mod disk;
 mod guest;

@@ -3,6 +3,7 @@
 mod disk;
 mod sys;
 
+use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -12,14 +13,26 @@ use boot::select;
 use boot::trust::Trust;
 use slots::{Device, Geometry};
 use uefi::boot::LoadImageSource;
-use uefi::runtime::ResetType;
-use uefi::{Handle, Status};
+use uefi::runtime::{ResetType, VariableAttributes, VariableVendor};
+use uefi::{CString16, Handle, Status, guid};
 
 use disk::Disk;
 
 /// How long the last message stays before the machine starts again: long enough to read it, short enough that a
 /// machine in a rack whose disk was only slow recovers by itself.
 pub const REBOOT_PAUSE: Duration = Duration::from_secs(30);
+
+/// Whose variables they are: `8cf1ba59-6b5d-4c0e-9d57-2f1d5b1f6e0a`, Ferrite's own.
+const VENDOR: VariableVendor = VariableVendor(guid!("8cf1ba59-6b5d-4c0e-9d57-2f1d5b1f6e0a"));
+/// Kept over power-off, and out of reach once the firmware has handed over (UEFI 2.10, 8.2).
+const FLOOR_ATTRIBUTES: VariableAttributes =
+    VariableAttributes::NON_VOLATILE.union(VariableAttributes::BOOTSERVICE_ACCESS);
+
+/// The name of the variable with a product's rollback floor: 8 bytes, little-endian.
+fn floor_variable(product: &str) -> Result<CString16, Failure> {
+    CString16::try_from(format!("FerriteFloor-{product}").as_str())
+        .map_err(|_| Failure(Status::INVALID_PARAMETER))
+}
 
 /// A status of the firmware's, shown by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +146,25 @@ impl Machine for Firmware {
             Ok(()) => Failure(Status::ABORTED),
             Err(error) => error,
         }
+    }
+
+    fn rollback_floor(&mut self, product: &str) -> Result<u64, Failure> {
+        let name = floor_variable(product)?;
+        let mut value = [0; 8];
+        match uefi::runtime::get_variable(&name, &VENDOR, &mut value) {
+            Ok((bytes, attributes)) if bytes.len() == value.len() && attributes == FLOOR_ATTRIBUTES => {
+                Ok(u64::from_le_bytes(value))
+            }
+            // Not ours: whoever wrote it so may have done that from a running system.
+            Ok(_) => Err(Failure(Status::COMPROMISED_DATA)),
+            Err(error) if error.status() == Status::NOT_FOUND => Ok(0),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn raise_rollback_floor(&mut self, product: &str, floor: u64) -> Result<(), Failure> {
+        let name = floor_variable(product)?;
+        Ok(uefi::runtime::set_variable(&name, &VENDOR, FLOOR_ATTRIBUTES, &floor.to_le_bytes())?)
     }
 
     fn now_us(&mut self) -> u64 {

@@ -11,7 +11,7 @@ use slots::{
 
 use crate::arguments::{Arguments, Marks};
 use crate::machine::Machine;
-use crate::slot::{COMMAND_LINE_ROOM, Extent, Skip, Verified, read_verified, verify_rest};
+use crate::slot::{COMMAND_LINE_ROOM, Extent, Skip, Verified, read_footer, read_verified, verify_rest};
 use crate::trust::Trust;
 
 /// The architecture whose slots this loader starts.
@@ -50,6 +50,8 @@ struct Boot<'a, M: Machine> {
     key_ids: Vec<KeyId>,
     entry_us: u64,
     loaded: Loaded,
+    /// Least rollback index that boots.
+    floor: u64,
 }
 
 /// Boots the machine; comes back only when no slot could be started.
@@ -61,8 +63,9 @@ pub fn boot<M: Machine>(machine: &mut M, trust: &Trust, entry_us: u64) -> GaveUp
     let loaded = Loaded::read(machine, old_end);
     let keys: Vec<_> = trust.keys().map(|configured| configured.key).collect();
     let key_ids = keys.iter().map(TrustedKey::id).collect();
-    let mut boot = Boot { machine, trust, keys, key_ids, entry_us, loaded };
+    let mut boot = Boot { machine, trust, keys, key_ids, entry_us, loaded, floor: 0 };
     boot.repair_table();
+    boot.settle_floor();
     boot.run()
 }
 
@@ -109,6 +112,52 @@ impl<M: Machine> Boot<'_, M> {
         }
     }
 
+    /// Reads the rollback floor, and raises it to the least index of the slots that are known to be good: older releases do not
+    /// boot from then on, and the slot that the machine would fall back to does (SAFETY 12). A store that does not work costs
+    /// the floor and not the boot.
+    fn settle_floor(&mut self) {
+        let product = self.trust.product;
+        self.floor = match self.machine.rollback_floor(product.as_str()) {
+            Ok(floor) => floor,
+            Err(error) => {
+                return self.say(format!("WARNING: the rollback floor cannot be read, none holds: {error}"));
+            }
+        };
+        let Some(least) = self.least_good_index().filter(|least| *least > self.floor) else { return };
+        match self.machine.raise_rollback_floor(product.as_str(), least) {
+            Ok(()) => {
+                self.say(format!("releases with a rollback index below {least} do not boot any more"));
+                self.floor = least;
+            }
+            Err(error) => self.say(format!("WARNING: the rollback floor {least} cannot be kept: {error}")),
+        }
+    }
+
+    /// The least rollback index over the slots that are successful and have a valid footer.
+    fn least_good_index(&mut self) -> Option<u64> {
+        let table = self.loaded.current().map(|(table, _)| table.clone())?;
+        let block_size = self.machine.geometry().block_size;
+        let mut least = None;
+        let good = table
+            .entries()
+            .filter(|(_, entry)| entry.type_guid() == slots::types::USR_X86_64 && entry.flags().successful());
+        for (_, entry) in good {
+            let Some(place) = Extent::of(&entry, block_size) else { continue };
+            let policy = Policy {
+                keys: &self.keys,
+                product: Some(self.trust.product.as_str()),
+                architecture: ARCHITECTURE,
+                loader_version: LOADER_VERSION,
+                rollback_floor: 0,
+            };
+            if let Ok(footer) = read_footer(self.machine, place, &policy) {
+                least =
+                    Some(least.map_or(footer.rollback_index, |least: u64| least.min(footer.rollback_index)));
+            }
+        }
+        least
+    }
+
     /// One slot, as far as it goes; coming back means that it was skipped, and the console says why.
     fn attempt(&mut self, table: &Table, candidate: Candidate, turn: Turn) -> Found {
         let Some(entry) = table.entry(candidate.entry) else {
@@ -133,7 +182,7 @@ impl<M: Machine> Boot<'_, M> {
             product: Some(self.trust.product.as_str()),
             architecture: ARCHITECTURE,
             loader_version: LOADER_VERSION,
-            rollback_floor: 0,
+            rollback_floor: self.floor,
         };
         let verified = read_verified(self.machine, place, &policy)?;
         if turn == Turn::LastResort {
@@ -201,6 +250,7 @@ impl<M: Machine> Boot<'_, M> {
             slot: entry.unique_guid(),
             trial: !candidate.flags.successful(),
             keys: &self.key_ids,
+            floor: self.floor,
             marks: Some(Marks { entry_us: self.entry_us, start_us: self.machine.now_us() }),
         };
         let all = format!("{signed} {arguments}");

@@ -27,6 +27,9 @@ struct Memory {
     forgets_writes: bool,
     refuses_images: bool,
     unreadable: Option<core::ops::Range<u64>>,
+    /// The firmware's store of variables; `None` when it is broken.
+    floor: Option<u64>,
+    floor_writes: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,6 +99,17 @@ impl Machine for Memory {
         Broken
     }
 
+    fn rollback_floor(&mut self, product: &str) -> Result<u64, Broken> {
+        assert_eq!(product, "ferrite");
+        self.floor.ok_or(Broken)
+    }
+
+    fn raise_rollback_floor(&mut self, _product: &str, floor: u64) -> Result<(), Broken> {
+        self.floor_writes += 1;
+        *self.floor.as_mut().ok_or(Broken)? = floor;
+        Ok(())
+    }
+
     fn now_us(&mut self) -> u64 {
         4_000_017
     }
@@ -144,6 +158,8 @@ fn disk_with(block_size: u32, a: SlotFlags, b: SlotFlags) -> Memory {
         forgets_writes: false,
         refuses_images: false,
         unreadable: None,
+        floor: Some(0),
+        floor_writes: 0,
     };
     let first_usable = (1 << 20) / u64::from(block_size);
     let mut blank = Loaded::blank(disk.geometry(), Guid::from_hash([9; 16]), first_usable).unwrap();
@@ -151,8 +167,8 @@ fn disk_with(block_size: u32, a: SlotFlags, b: SlotFlags) -> Memory {
     assert!(table.set_entry(1, entry("USR-A", SLOT_A, block_size, a)));
     assert!(table.set_entry(2, entry("USR-B", SLOT_B, block_size, b)));
     blank.commit(&mut disk, &table).unwrap();
-    write_slot(&mut disk, SLOT_A, "1.0");
-    write_slot(&mut disk, SLOT_B, "2.0");
+    write_slot(&mut disk, SLOT_A, "1.0", 0);
+    write_slot(&mut disk, SLOT_B, "2.0", 0);
     disk
 }
 
@@ -160,7 +176,7 @@ fn disk(a: SlotFlags, b: SlotFlags) -> Memory {
     disk_with(512, a, b)
 }
 
-fn write_slot(disk: &mut Memory, at: u64, version: &str) {
+fn write_slot(disk: &mut Memory, at: u64, version: &str, rollback_index: u64) {
     let contents: [&[u8]; 5] = [&[1; 8192], &[2; 4096], KERNEL, version.as_bytes(), b"console=ttyS0 gpt"];
     let mut offset = 0;
     let parts = contents.map(|content| {
@@ -176,7 +192,7 @@ fn write_slot(disk: &mut Memory, at: u64, version: &str) {
         version: Text::new(version).unwrap(),
         architecture: Text::new("x86_64").unwrap(),
         minimum_loader: 1,
-        rollback_index: 0,
+        rollback_index,
         build_time: 1,
         verity: VerityInfo {
             root_hash: [0; 32],
@@ -226,6 +242,48 @@ fn a_good_slot_starts_with_its_kernel_initramfs_and_appended_arguments() {
     assert_eq!(disk.lines[0], "ferrite-boot: USR-A ferrite 1.0 (tries left 6)");
     assert!(said(&disk, "DEVELOPMENT KEY"));
     assert_eq!(tries(&mut disk, 1), 6);
+}
+
+#[test]
+fn the_rollback_floor_rises_to_the_least_index_of_the_good_slots_safety_12() {
+    // An update with a higher index, on trial: the floor stays, or the fallback would be outlawed.
+    let mut disk = disk(flags(1, 7, true), flags(2, 1, false));
+    write_slot(&mut disk, SLOT_A, "1.0", 3);
+    write_slot(&mut disk, SLOT_B, "2.0", 5);
+    run(&mut disk);
+    assert_eq!((started(&disk), disk.floor), (vec!["2.0".to_string(), "1.0".to_string()], Some(3)));
+    assert!(disk.started[0].2.contains(",3 ferrite.marks="), "{}", disk.started[0].2);
+    // Both are good: the fallback still counts. It is written only when it grows.
+    let writes = disk.floor_writes;
+    run(&mut disk);
+    assert_eq!(disk.floor_writes, writes);
+    // The old one is replaced by a release with the index of the new one.
+    let mut disk = self::disk(flags(2, 7, true), flags(1, 7, true));
+    write_slot(&mut disk, SLOT_A, "3.0", 6);
+    write_slot(&mut disk, SLOT_B, "2.0", 5);
+    run(&mut disk);
+    assert_eq!(disk.floor, Some(5));
+}
+
+#[test]
+fn a_slot_below_the_floor_does_not_boot_safety_12() {
+    let mut disk = disk(flags(1, 7, true), flags(2, 1, false));
+    disk.floor = Some(4);
+    write_slot(&mut disk, SLOT_A, "1.0", 4);
+    write_slot(&mut disk, SLOT_B, "0.9", 3);
+    run(&mut disk);
+    assert_eq!(started(&disk), ["1.0"]);
+    assert!(said(&disk, "USR-B skipped: rollback index 3 is below the floor 4"));
+}
+
+#[test]
+fn a_broken_store_of_variables_costs_a_warning_and_no_boot_safety_12() {
+    let mut disk = disk(SlotFlags::FRESH, SlotFlags::EMPTY);
+    disk.floor = None;
+    write_slot(&mut disk, SLOT_A, "1.0", 9);
+    run(&mut disk);
+    assert_eq!(started(&disk), ["1.0"]);
+    assert!(said(&disk, "WARNING: the rollback floor cannot be read"));
 }
 
 #[test]

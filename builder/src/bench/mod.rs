@@ -7,6 +7,7 @@ mod machine;
 mod measure;
 mod mkosi;
 mod scratch;
+mod update;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use self::machine::Machine;
 pub use self::measure::{Row, Sample};
 use self::mkosi::Mkosi;
 use self::scratch::Scratch;
+pub use self::update::{Cost, UpdateBench, UpdateBenchError, updates};
 use crate::folders::FolderError;
 use crate::guest::GuestError;
 use crate::packages::PackagesError;

@@ -99,10 +99,12 @@ fn own_programs(programs: &GuestPrograms) -> [Program; 3] {
     };
     let init = "Ferrite's PID 1, with systemctl and the other names it goes by";
     let user_data = "what finds user-data and carries it out";
+    let update_engine = "Ferrite's update engine and update_engine_client";
     let loader = "Ferrite's boot loader, before its keys are put in";
     [
         described(init, &programs.init, &programs.init_crates),
         described(user_data, &programs.user_data, &programs.user_data_crates),
+        described(update_engine, &programs.update_engine, &programs.update_engine_crates),
         described(loader, &programs.loader, &programs.loader_crates),
     ]
 }

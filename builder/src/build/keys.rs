@@ -1,13 +1,22 @@
 //! Who signs an image, and whom it trusts.
 
 use image_config::recipe::{Recipe, SigningKey};
+use update_engine::channel::metadata::{Envelope, Root};
 
-use crate::signing::{PublicKey, SigningError, SlotSigner};
+use crate::signing::{PublicKey, SigningError, SlotSigner, development_channel_root};
 
 /// Signer and trusted keys of a recipe.
 pub(super) struct Keys {
     pub signer: SlotSigner,
     pub trusted: Vec<PublicKey>,
+    /// Root metadata of the channel that machines trust.
+    pub channel_root: Vec<u8>,
+}
+
+/// A machine with a root that it cannot read would never take an update.
+fn check_channel_root(bytes: &[u8]) -> Result<(), SigningError> {
+    let envelope = Envelope::parse(bytes).map_err(SigningError::ChannelRoot)?;
+    Root::read(&envelope).map(|_| ()).map_err(SigningError::ChannelRoot)
 }
 
 impl Keys {
@@ -27,6 +36,14 @@ impl Keys {
                 trusted.push(key);
             }
         }
-        Ok(Self { signer, trusted })
+        let channel_root = match &recipe.keys.channel {
+            Some(path) => {
+                let path = recipe.folder.join(path);
+                std::fs::read(&path).map_err(|source| SigningError::Read { path, source })?
+            }
+            None => development_channel_root()?,
+        };
+        check_channel_root(&channel_root)?;
+        Ok(Self { signer, trusted, channel_root })
     }
 }

@@ -254,7 +254,13 @@ pub fn build(options: &BuildOptions, progress: Arc<dyn Progress>) -> Result<Buil
     let (trees, files) = steps.measure("files", || {
         let (trees, units) = (Trees::read(&recipe, &options.out)?, sources.units());
         let packages = &supply.unpacked;
-        let files = rootfs::assemble(&recipe, packages, trees.list(), &programs, &units, build_time, &parts)?;
+        let own = rootfs::Own {
+            programs: &programs,
+            units: &units,
+            channel_root: &keys.channel_root,
+            slot_keys: &keys.trusted,
+        };
+        let files = rootfs::assemble(&recipe, packages, trees.list(), &own, build_time, &parts)?;
         Ok::<_, BuildError>((trees, files))
     })?;
 

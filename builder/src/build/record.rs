@@ -138,7 +138,8 @@ pub(super) fn inputs(recipe: &Recipe, sources: &Sources) -> Result<[u8; 32], Gue
         SigningKey::Development => None,
         SigningKey::File(path) => Some(path),
     };
-    for path in signing.into_iter().chain(&recipe.keys.trusted).chain(&recipe.user_data) {
+    let keys = recipe.keys.trusted.iter().chain(&recipe.keys.channel);
+    for path in signing.into_iter().chain(keys).chain(&recipe.user_data) {
         // One that cannot be read fails the build with a message of its own.
         key.add(&fs::read(recipe.folder.join(path)).unwrap_or_default());
     }

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use super::GuestError;
 use crate::sbom::crates::{self, CratesError, LinkedProgram};
 
+/// For the C code of `ring`, which the host's compiler translates for musl: without what its headers would call in glibc.
+const C_FLAGS: &str = "-U_FORTIFY_SOURCE -fno-stack-protector";
 /// Separator of `CARGO_ENCODED_RUSTFLAGS`.
 const FLAG_SEPARATOR: &str = "\u{1f}";
 /// Variables of the user's that would change what is built: for other builds than these.
@@ -57,6 +59,9 @@ pub(super) const INIT: Unit = Unit {
 /// What finds user-data and carries it out.
 pub(super) const USER_DATA: Unit = Unit { package: "user-data", binary: "user-data", ..INIT };
 
+/// The update engine and its client in one. `ring` has C code, which the host's compiler translates (`C_FLAGS`).
+pub(super) const UPDATE_ENGINE: Unit = Unit { package: "update-engine", binary: "update-engine", ..INIT };
+
 /// The boot loader.
 pub(super) const LOADER: Unit = Unit {
     package: "boot",
@@ -87,7 +92,9 @@ impl Unit {
             .arg("--target-dir")
             .arg(target_folder)
             .env("CARGO_ENCODED_RUSTFLAGS", encoded_flags(source, self.flags))
-            .env("CARGO_INCREMENTAL", "0");
+            .env("CARGO_INCREMENTAL", "0")
+            .env("CC_x86_64_unknown_linux_musl", "cc")
+            .env("CFLAGS_x86_64_unknown_linux_musl", c_flags(source));
         let (ok, output) = run(&mut command, "cargo")?;
         if ok {
             Ok(target_folder.join(self.target).join(self.profile).join(self.binary))
@@ -160,12 +167,31 @@ fn run(command: &mut Command, program: &str) -> Result<(bool, String), GuestErro
     Ok((output.status.success(), text))
 }
 
+/// The flags for C, with the folders of this machine renamed as in [`encoded_flags`].
+fn c_flags(source: &Path) -> OsString {
+    let mut flags = OsString::from(C_FLAGS);
+    // A name with a space would be two flags; such a folder stays, and its name is only in debug information, which is stripped.
+    let folders = [(Some(source.to_owned()), "/ferrite"), (cargo_home(), "/cargo")];
+    for (folder, name) in folders {
+        if let Some(folder) = folder.filter(|folder| !folder.as_os_str().as_encoded_bytes().contains(&b' ')) {
+            flags.push(" -ffile-prefix-map=");
+            flags.push(folder);
+            flags.push("=");
+            flags.push(name);
+        }
+    }
+    flags
+}
+
+fn cargo_home() -> Option<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")))
+}
+
 /// The compiler flags of a guest build: the target's own, and every folder of this machine renamed.
 fn encoded_flags(source: &Path, own: &[&str]) -> OsString {
-    let cargo_home = env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cargo")));
-    let renamed = [(Some(source.to_owned()), "/ferrite"), (cargo_home, "/cargo")];
+    let renamed = [(Some(source.to_owned()), "/ferrite"), (cargo_home(), "/cargo")];
     let mut flags = OsString::from(own.join(FLAG_SEPARATOR));
     for (folder, name) in renamed {
         let Some(folder) = folder else { continue };

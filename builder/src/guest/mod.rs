@@ -26,12 +26,16 @@ pub struct GuestPrograms {
     pub init: Arc<[u8]>,
     /// What finds user-data and carries it out.
     pub user_data: Arc<[u8]>,
+    /// The update engine and its client.
+    pub update_engine: Arc<[u8]>,
     /// The boot loader.
     pub loader: Arc<[u8]>,
     /// The crates in `init`.
     pub init_crates: Arc<LinkedProgram>,
     /// The crates in `user_data`.
     pub user_data_crates: Arc<LinkedProgram>,
+    /// The crates in the update engine.
+    pub update_engine_crates: Arc<LinkedProgram>,
     /// The crates in the boot loader.
     pub loader_crates: Arc<LinkedProgram>,
 }
@@ -41,21 +45,34 @@ pub struct GuestPrograms {
 struct Kept {
     init: Vec<u8>,
     user_data: Vec<u8>,
+    update_engine: Vec<u8>,
     loader: Vec<u8>,
     init_crates: LinkedProgram,
     user_data_crates: LinkedProgram,
+    update_engine_crates: LinkedProgram,
     loader_crates: LinkedProgram,
 }
 
 impl From<Kept> for GuestPrograms {
     fn from(kept: Kept) -> Self {
-        let Kept { init, user_data, loader, init_crates, user_data_crates, loader_crates } = kept;
+        let Kept {
+            init,
+            user_data,
+            update_engine,
+            loader,
+            init_crates,
+            user_data_crates,
+            update_engine_crates,
+            loader_crates,
+        } = kept;
         Self {
             init: init.into(),
             user_data: user_data.into(),
+            update_engine: update_engine.into(),
             loader: loader.into(),
             init_crates: Arc::new(init_crates),
             user_data_crates: Arc::new(user_data_crates),
+            update_engine_crates: Arc::new(update_engine_crates),
             loader_crates: Arc::new(loader_crates),
         }
     }
@@ -128,9 +145,11 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
     let programs = GuestPrograms {
         init: build(&cargo::INIT)?.into(),
         user_data: build(&cargo::USER_DATA)?.into(),
+        update_engine: build(&cargo::UPDATE_ENGINE)?.into(),
         loader: build(&cargo::LOADER)?.into(),
         init_crates: Arc::new(cargo::INIT.crates(&sources.folder)?),
         user_data_crates: Arc::new(cargo::USER_DATA.crates(&sources.folder)?),
+        update_engine_crates: Arc::new(cargo::UPDATE_ENGINE.crates(&sources.folder)?),
         loader_crates: Arc::new(cargo::LOADER.crates(&sources.folder)?),
     };
     // Sources that were edited meanwhile may have been built half and half: such programs are used, not kept.
@@ -145,9 +164,11 @@ pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
     let kept = Kept {
         init: programs.init.to_vec(),
         user_data: programs.user_data.to_vec(),
+        update_engine: programs.update_engine.to_vec(),
         loader: programs.loader.to_vec(),
         init_crates: LinkedProgram::clone(&programs.init_crates),
         user_data_crates: LinkedProgram::clone(&programs.user_data_crates),
+        update_engine_crates: LinkedProgram::clone(&programs.update_engine_crates),
         loader_crates: LinkedProgram::clone(&programs.loader_crates),
     };
     if let Ok(bytes) = postcard::to_stdvec(&kept) {

@@ -7,7 +7,7 @@ use super::{GuestError, cargo, source_folder};
 use crate::parts::Key;
 
 /// The crates that guest programs are made of.
-const CRATES: [&str; 5] = ["boot", "init", "user-data", "slots", "image-config"];
+const CRATES: [&str; 6] = ["boot", "init", "user-data", "slots", "image-config", "update-engine"];
 /// What cargo reads of a crate when it builds it.
 const OF_A_CRATE: [&str; 3] = ["Cargo.toml", "build.rs", "src"];
 /// What cargo reads of the workspace.
@@ -46,7 +46,7 @@ impl Sources {
                 add(folder, &Path::new(name).join(part), &mut key)?;
             }
         }
-        for flag in cargo::INIT.flags.iter().chain(cargo::LOADER.flags) {
+        for flag in cargo::INIT.flags.iter().chain(cargo::UPDATE_ENGINE.flags).chain(cargo::LOADER.flags) {
             key.add(flag.as_bytes());
         }
         key.add(cargo::compiler_version(folder)?.as_bytes());

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use image_config::recipe::Recipe;
 
-use super::RootfsError;
 use super::staging::{Staging, StagingError};
-use crate::guest::GuestPrograms;
+use super::{Own, RootfsError};
+use crate::signing::hex;
 
 /// Where the multi-call binary lives in the image.
 const INIT: &str = "usr/lib/ferrite/init";
 /// And the program that finds user-data and carries it out.
 const USER_DATA: &str = "usr/lib/ferrite/user-data";
+/// The update engine and its client.
+const UPDATE_ENGINE: &str = "usr/lib/ferrite/update-engine";
 /// What bash completes after `systemctl`.
 const COMPLETION: (&str, &str) =
     ("usr/share/bash-completion/completions/systemctl", include_str!("../../../init/completions/systemctl"));
@@ -71,18 +73,31 @@ fn pretty_name(name: &str, version: &str) -> String {
 ///
 /// # Errors
 /// They cannot be read from this machine, or a path is taken.
-pub fn install_programs(
-    staging: &mut Staging,
-    programs: &GuestPrograms,
-    units: &Path,
-) -> Result<(), RootfsError> {
-    staging.own_file(INIT, Arc::clone(&programs.init), 0o755)?;
-    staging.own_file(USER_DATA, Arc::clone(&programs.user_data), 0o755)?;
+pub fn install_programs(staging: &mut Staging, own: &Own<'_>) -> Result<(), RootfsError> {
+    staging.own_file(INIT, Arc::clone(&own.programs.init), 0o755)?;
+    staging.own_file(USER_DATA, Arc::clone(&own.programs.user_data), 0o755)?;
+    staging.own_file(UPDATE_ENGINE, Arc::clone(&own.programs.update_engine), 0o755)?;
+    staging.own_link("usr/bin/update_engine_client", &format!("/{UPDATE_ENGINE}"))?;
     for link in LINKS {
         staging.own_link_if_absent(link, &format!("/{INIT}"))?;
     }
     staging.own_file(COMPLETION.0, COMPLETION.1.as_bytes(), 0o644)?;
-    install_units(staging, units, UNITS)
+    install_units(staging, own.units, UNITS)
+}
+
+/// Writes down whom the update engine believes: which channel, and which keys of slots as far as the loader that runs the machine
+/// trusts them (SAFETY 11).
+///
+/// # Errors
+/// A path is taken.
+pub fn install_trust(staging: &mut Staging, own: &Own<'_>) -> Result<(), StagingError> {
+    let mut keys = "# Public keys of slots: what the loader of this image was given.\n".to_owned();
+    for key in own.slot_keys {
+        keys.push_str(&hex(&key.to_bytes()));
+        keys.push('\n');
+    }
+    staging.own_file("usr/lib/ferrite/update/slot-keys", keys.into_bytes(), 0o644)?;
+    staging.own_file("usr/lib/ferrite/update/root.json", own.channel_root.to_vec(), 0o644)
 }
 
 /// Copies unit files, and the drop-ins in `*.d` folders beside them, to `target` in the image.

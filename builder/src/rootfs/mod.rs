@@ -23,6 +23,7 @@ use self::staging::Staging;
 pub use self::staging::StagingError;
 use crate::guest::GuestPrograms;
 use crate::parts::Parts;
+use crate::signing::PublicKey;
 use crate::tree::Tree;
 use crate::trees::SourceTree;
 
@@ -65,7 +66,20 @@ pub fn youngest(packages: &[Unpacked]) -> u64 {
     packages.iter().flat_map(|package| &package.entries).map(|entry| entry.mtime).max().unwrap_or(0)
 }
 
-/// Puts the files together. `units` is the folder of Ferrite's own units on this machine.
+/// What of an image is Ferrite's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Own<'a> {
+    /// The programs.
+    pub programs: &'a GuestPrograms,
+    /// The folder of the units on this machine.
+    pub units: &'a Path,
+    /// Root metadata of the channel that the update engine believes.
+    pub channel_root: &'a [u8],
+    /// Keys that the loader is given.
+    pub slot_keys: &'a [PublicKey],
+}
+
+/// Puts the files together.
 ///
 /// # Errors
 /// [`RootfsError`]; each names the path and who brought it.
@@ -73,8 +87,7 @@ pub fn assemble(
     recipe: &Recipe,
     packages: &[Unpacked],
     trees: &[SourceTree<'_>],
-    programs: &GuestPrograms,
-    units_folder: &Path,
+    own: &Own<'_>,
     build_time: u64,
     parts: &Parts,
 ) -> Result<Rootfs, RootfsError> {
@@ -85,7 +98,8 @@ pub fn assemble(
     }
     let mut accounts = masters(&staging)?;
     identity::write(&mut staging, recipe)?;
-    identity::install_programs(&mut staging, programs, units_folder)?;
+    identity::install_programs(&mut staging, own)?;
+    identity::install_trust(&mut staging, own)?;
     effects::apply(&mut staging, &mut accounts)?;
     recipe_files::add_accounts(&mut staging, &mut accounts, recipe).map_err(StagingError::from)?;
     recipe_trees::add(&mut staging, &accounts, trees)?;
@@ -97,7 +111,7 @@ pub fn assemble(
     let boot = staging.tree_mut().remove(b"boot");
     staging.tree_mut().drop_if(&|path| recipe.drop.drops(&String::from_utf8_lossy(path)));
     let mut split = layout::split(staging, boot)?;
-    let kernel = kernel::prepare(recipe, &mut split.usr, &split.boot, &programs.init, build_time, parts)?;
+    let kernel = kernel::prepare(recipe, &mut split.usr, &split.boot, &own.programs.init, build_time, parts)?;
     Ok(Rootfs { usr: split.usr, kernel, notes: split.notes })
 }
 

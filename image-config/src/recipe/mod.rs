@@ -281,6 +281,9 @@ pub struct Keys {
     pub signing: SigningKey,
     /// Public keys that the loader trusts besides the signer's: files, relative to [`Recipe::folder`].
     pub trusted: Vec<PathBuf>,
+    /// Root metadata of the channel whose releases machines take: a file, relative to [`Recipe::folder`]. Without one machines trust a
+    /// channel that is signed by the development key.
+    pub channel: Option<PathBuf>,
 }
 
 /// Who signs the image.

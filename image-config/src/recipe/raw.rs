@@ -161,6 +161,7 @@ pub(super) struct Units {
 #[serde(deny_unknown_fields)]
 pub(super) struct Keys {
     pub signing: Option<String>,
+    pub channel: Option<String>,
     #[serde(default)]
     pub trusted: Vec<String>,
 }

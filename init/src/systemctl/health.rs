@@ -1,6 +1,6 @@
 //! `init health`: is this boot a good one? Runs before `boot-complete.target`, and so before the slot is marked good.
 //!
-//! What counts is local (SAFETY 15): a usable STATE, the network configured, sshd and etcd running. A unit counts if this
+//! What counts is local (SAFETY 15): a usable STATE, the network configured, sshd, the update engine and etcd running. A unit counts if this
 //! boot is meant to start it. etcd tells that it is ready only when its cluster has a quorum, which is other machines'
 //! business: a process that has run without a restart for [`STEADY`] counts as well.
 
@@ -13,7 +13,8 @@ use crate::early::VOLATILE_FLAG;
 use crate::early::console::{Level, say};
 
 /// Units whose failure makes a boot bad.
-pub const MEMBERS: [&str; 3] = ["ferrite-network.service", "ssh.service", "etcd.service"];
+pub const MEMBERS: [&str; 4] =
+    ["ferrite-network.service", "ssh.service", "update-engine.service", "etcd.service"];
 /// How long a process must have run to count although its unit is not up yet.
 const STEADY: Duration = Duration::from_secs(20);
 /// Pause between two looks.

@@ -13,5 +13,6 @@ mod support;
 mod table;
 mod torture;
 mod tries;
+mod update;
 mod user_data;
 mod verity;

@@ -253,6 +253,10 @@ fn of_key(error: &SigningError) -> String {
             "paths of keys are relative to the recipe; without `keys: signing:` the development key signs"
                 .to_owned()
         }
+        SigningError::ChannelRoot(_) => {
+            "it is the root.json of a channel folder's metadata; without `keys: channel:` machines trust the development key's channel"
+                .to_owned()
+        }
         SigningError::Private { .. } => "`openssl genpkey -algorithm ed25519 -out FILE` makes one".to_owned(),
         SigningError::Public { .. } => {
             "`openssl pkey -in PRIVATE -pubout -out FILE` gets it from the private key".to_owned()

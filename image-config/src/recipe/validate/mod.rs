@@ -318,6 +318,7 @@ fn keys(check: &mut Check<'_>, raw: &raw::Keys) -> Keys {
     Keys {
         signing: signing.map_or(SigningKey::Development, SigningKey::File),
         trusted: check.list(steps!["keys", "trusted"], &raw.trusted, key_path),
+        channel: raw.channel.as_ref().and_then(|text| check.word(steps!["keys", "channel"], text, key_path)),
     }
 }
 
