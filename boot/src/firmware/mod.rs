@@ -152,11 +152,11 @@ impl Machine for Firmware {
         let name = floor_variable(product)?;
         let mut value = [0; 8];
         match uefi::runtime::get_variable(&name, &VENDOR, &mut value) {
-            Ok((bytes, attributes)) if bytes.len() == value.len() && attributes == FLOOR_ATTRIBUTES => {
-                Ok(u64::from_le_bytes(value))
-            }
-            // Not ours: whoever wrote it so may have done that from a running system.
-            Ok(_) => Err(Failure(Status::COMPROMISED_DATA)),
+            // Of another form it is not ours: whoever wrote it so may have done that from a running system.
+            Ok((bytes, attributes)) => match <[u8; 8]>::try_from(&*bytes) {
+                Ok(bytes) if attributes == FLOOR_ATTRIBUTES => Ok(u64::from_le_bytes(bytes)),
+                _ => Err(Failure(Status::COMPROMISED_DATA)),
+            },
             Err(error) if error.status() == Status::NOT_FOUND => Ok(0),
             Err(error) => Err(error.into()),
         }
