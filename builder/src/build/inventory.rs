@@ -91,7 +91,7 @@ pub fn make(
 }
 
 /// Ferrite's own programs in the image.
-fn own_programs(programs: &GuestPrograms) -> [Program; 3] {
+fn own_programs(programs: &GuestPrograms) -> [Program; 4] {
     let described = |description, bytes: &[u8], linked: &LinkedProgram| Program {
         description,
         sha256: hex(&Digest::of(bytes).0),
