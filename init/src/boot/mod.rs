@@ -9,6 +9,7 @@ pub mod identity;
 pub mod mark_good;
 pub mod marks;
 pub mod modprobe;
+pub mod panics;
 pub mod sysctl;
 pub mod sysusers;
 pub mod tmpfiles;
@@ -97,6 +98,7 @@ pub fn setup() -> BootInfo {
     // Before the folders that belong to them.
     warnings.extend(sysusers::run(Path::new("/"), &specifiers));
     warnings.extend(tmpfiles::run(Path::new("/"), &specifiers));
+    carry_panics(&mut warnings);
     note_trial(&line, &mut warnings);
     if let Ok(early) = std::fs::read_to_string(WARNINGS) {
         warnings.splice(0..0, early.lines().map(str::to_owned));
@@ -108,6 +110,25 @@ pub fn setup() -> BootInfo {
         machine_id,
         image: line.image.map(|image| image.to_string()).unwrap_or_default(),
         warnings,
+    }
+}
+
+/// Says what the boot before this one died of. Without STATE the records stay where they are.
+fn carry_panics(warnings: &mut Vec<String>) {
+    if Path::new(VOLATILE_FLAG).exists() {
+        return;
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    match panics::carry(Path::new(panics::STORE), Path::new(panics::KEPT), &boot) {
+        Ok(None) => {}
+        Ok(Some(reason)) => {
+            let place = panics::folder(&boot);
+            warnings.push(format!(
+                "the boot before this one ended in a {reason} (records in {})",
+                place.display()
+            ));
+        }
+        Err(error) => warnings.push(format!("records of a kernel panic: {error}")),
     }
 }
 

@@ -110,12 +110,13 @@ fn stage() -> Result<std::convert::Infallible, EarlyError> {
     mounts::mount_virtual("tmpfs", Path::new("/run"), mounts::harmless(), c"mode=0755")?;
     console::unlimit();
     marks::begin();
-    let line = CommandLine::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default());
+    let text = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    let line = CommandLine::parse(&text);
     for problem in &line.problems {
         say(Level::Warning, format_args!("malformed on the kernel command line: {problem}"));
     }
     let events = uevent::Uevents::open().map_err(EarlyError::Uevent)?;
-    let mut watchdog = modules::load_all();
+    let mut watchdog = modules::load_all(&text);
     if let Some(image) = &line.image {
         clock::apply_floor(image.build_time);
     }

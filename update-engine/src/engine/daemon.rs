@@ -89,7 +89,8 @@ fn settle(facts: &Facts, saved: &mut Saved, folder: &Path) -> Result<past::Past>
     if let Some(before) = saved.ran.replace(ran.clone()).filter(|before| *before != ran) {
         saved.happened(unix_now(), "boot", Some(&ran), format!("{before} ran before"));
     }
-    let past = past::settle(&mut disk, facts, past::evidence, saved, unix_now())?;
+    let past =
+        past::settle(&mut disk, facts, |root| past::evidence(root, &facts.boot_id), saved, unix_now())?;
     saved.store(&folder.join("state.json")).context("cannot store the state")?;
     if past.pending.is_some() {
         // After the note is durable: it counts the tries.

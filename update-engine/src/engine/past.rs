@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use init::boot::panics;
 use init::boot::trial::Trial;
 use slots::Device;
 
@@ -12,8 +13,6 @@ use super::state::{Saved, Staged};
 use super::trial::{Evidence, Judgement, judge, note_rearmed};
 use crate::channel::key::hex;
 
-/// Where the kernel keeps what the firmware's store has of earlier boots.
-const PSTORE: &str = "/sys/fs/pstore";
 /// Why the hardware watchdog thinks that the machine started; `WDIOF_CARDRESET` is 0x20.
 const WATCHDOG_STATUS: &str = "/sys/class/watchdog/watchdog0/bootstatus";
 const CARD_RESET: u64 = 0x20;
@@ -125,8 +124,9 @@ fn deny<D: Device<Error = io::Error>>(
     Ok(())
 }
 
-/// Gathers what the machine has against the trial of a slot.
-pub fn evidence(root_hash: &[u8; 32]) -> Evidence {
+/// Gathers what the machine has against the trial of a slot; what a panic left was carried to STATE in the boot `boot_id`, which is
+/// the running one.
+pub fn evidence(root_hash: &[u8; 32], boot_id: &str) -> Evidence {
     let recorded = Trial::load(Path::new("/")).filter(|trial| trial.root_hash == hex(root_hash));
     let status = std::fs::read_to_string(WATCHDOG_STATUS).ok();
     let status = status.and_then(|text| {
@@ -135,42 +135,8 @@ pub fn evidence(root_hash: &[u8; 32]) -> Evidence {
     });
     Evidence {
         recorded: recorded.and_then(|trial| trial.reason),
-        panic: kept_panic(Path::new(PSTORE)),
+        panic: panics::reason(&panics::folder(boot_id)),
         watchdog: status.is_some_and(|status| status & CARD_RESET != 0),
         content: None,
-    }
-}
-
-/// The first line of a panic that the firmware's store has kept.
-fn kept_panic(folder: &Path) -> Option<String> {
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with("dmesg-") {
-            continue;
-        }
-        let text = String::from_utf8_lossy(&std::fs::read(entry.path()).ok()?).into_owned();
-        let panic = text.lines().find_map(|line| Some(line.split_once("Kernel panic")?.1.trim().to_owned()));
-        if let Some(panic) = panic {
-            return Some(format!("kernel panic {panic}"));
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_kept_panic_is_found() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(kept_panic(folder.path()), None);
-        std::fs::write(folder.path().join("console-efi"), "Kernel panic - not this").unwrap();
-        std::fs::write(
-            folder.path().join("dmesg-efi_pstore-1"),
-            "Panic#1 Part1\n<0>[ 5.0] Kernel panic - not syncing: dm-verity device corrupted\n",
-        )
-        .unwrap();
-        let found = kept_panic(folder.path()).unwrap();
-        assert_eq!(found, "kernel panic - not syncing: dm-verity device corrupted");
     }
 }

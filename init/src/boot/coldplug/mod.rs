@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::boot::users::Users;
-use crate::early::modules::insert;
+use crate::early::modules::{insert, parameters};
 use index::{Index, Sources};
 
 /// Where the image's modules are.
@@ -36,6 +36,7 @@ pub struct Library {
     alias: String,
     softdep: String,
     modprobe: String,
+    command_line: String,
 }
 
 impl Library {
@@ -51,8 +52,9 @@ impl Library {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let folder = Path::new(MODULES).join(release);
         let modprobe = configuration(SETTINGS).join("\n");
-        let mut library =
-            Self { folder, dep: String::new(), alias: String::new(), softdep: String::new(), modprobe };
+        let command_line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
+        let (dep, alias, softdep) = Default::default();
+        let mut library = Self { folder, dep, alias, softdep, modprobe, command_line };
         library.dep = library.file("modules.dep");
         library.softdep = library.file("modules.softdep");
         library
@@ -76,7 +78,13 @@ impl Library {
     pub fn load(&self, index: &Index<'_>, name: &str) -> Vec<String> {
         let mut problems = Vec::new();
         for step in index.plan(name) {
-            let parameters = CString::new(step.parameters).unwrap_or_default();
+            // The command line comes last: the kernel takes the last of two.
+            let file = step.path.rsplit('/').next().unwrap_or_default();
+            let name = file.split_once('.').map_or(file, |(name, _)| name);
+            let mut all = step.parameters.into_bytes();
+            all.push(b' ');
+            all.extend_from_slice(parameters(&self.command_line, name).to_bytes());
+            let parameters = CString::new(all).unwrap_or_default();
             if let Err(error) = insert(&self.folder.join(step.path), &parameters) {
                 // The driver found no device it likes: usual, and nobody's fault.
                 if error.raw_os_error() != Some(libc::ENODEV) {
