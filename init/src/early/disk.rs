@@ -132,6 +132,12 @@ impl Disk {
         &self.file
     }
 
+    /// An error with its place on the disk.
+    fn at(&self, action: &str, bytes: usize, offset: u64, error: &io::Error) -> io::Error {
+        let text = format!("cannot {action} {bytes} bytes at byte {offset} of {}: {error}", self.name);
+        io::Error::new(error.kind(), text)
+    }
+
     fn node(&self) -> PathBuf {
         Path::new("/dev").join(&self.name)
     }
@@ -174,7 +180,8 @@ impl Device for Disk {
 
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut bounce = Bounce::new(buffer.len());
-        self.file.read_exact_at(bounce.bytes(), offset)?;
+        let read = self.file.read_exact_at(bounce.bytes(), offset);
+        read.map_err(|error| self.at("read", buffer.len(), offset, &error))?;
         buffer.copy_from_slice(bounce.bytes());
         Ok(())
     }
@@ -183,8 +190,12 @@ impl Device for Disk {
         let mut bounce = Bounce::new(data.len());
         bounce.bytes().copy_from_slice(data);
         // One system call, so that the block layer sees one request; a short write is an error, not a second request.
-        let written = self.file.write_at(bounce.bytes(), offset)?;
-        if written == data.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+        let error = match self.file.write_at(bounce.bytes(), offset) {
+            Ok(written) if written == data.len() => return Ok(()),
+            Ok(_) => io::ErrorKind::WriteZero.into(),
+            Err(error) => error,
+        };
+        Err(self.at("write", data.len(), offset, &error))
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -271,15 +271,19 @@ fn progress_line(status: &Status) -> String {
         return format!("{what} {version}");
     }
     let filled = (0..BAR).take_while(|place| (*place as f64) < status.progress * BAR as f64).count();
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
     format!(
-        "{what} {version} [{}{}] {:3.0} %  {:.1} of {:.1} MB",
+        "{what} {version} [{}{}] {:3.0} %  {}",
         "#".repeat(filled),
         "-".repeat(BAR - filled),
         status.progress * 100.0,
-        megabytes(status.download.fetched),
-        megabytes(status.download.to_fetch),
+        fetched(status.download.fetched, status.download.to_fetch),
     )
+}
+
+/// How much of what has to be fetched is there. An update may be a few kilobytes.
+fn fetched(bytes: u64, of: u64) -> String {
+    let (unit, name) = if of < 1_000_000 { (1e3, "kB") } else { (1e6, "MB") };
+    format!("{:.1} of {:.1} {name} fetched", bytes as f64 / unit, of as f64 / unit)
 }
 
 /// `-status`, byte for byte as Container Linux's client prints it.
@@ -479,7 +483,8 @@ mod tests {
     fn a_boot_on_trial_says_so_and_progress_is_a_bar() {
         let text = describe(&status());
         assert!(text.contains("NOT YET CONFIRMED"), "{text}");
-        assert!(text.contains("[########----------------------]  25 %  0.5 of 2.0 MB"), "{text}");
+        assert!(text.contains("[########----------------------]  25 %  0.5 of 2.0 MB fetched"), "{text}");
+        assert_eq!(fetched(1_200, 18_302), "1.2 of 18.3 kB fetched");
     }
 
     #[test]
