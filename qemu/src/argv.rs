@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::spec::{Boot, Disk, DiskBus, DiskCache, DiskFormat, DiskWrite, Net, OnReboot, Serial, VmSpec};
+use crate::spec::{
+    Boot, Disk, DiskAccess, DiskBus, DiskCache, DiskFault, DiskFormat, DiskWrite, Net, OnReboot, Serial,
+    VmSpec,
+};
+
+/// `errno` of an I/O error (`errno.h`).
+const EIO: u32 = 5;
 
 /// A description that cannot be turned into a machine.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -318,6 +324,10 @@ fn add_disk(
         let log = json!({"driver": "file", "filename": text(log)?});
         node = json!({"driver": "blklogwrites", "file": node, "log": log, "log-sector-size": 512});
     }
+    if !disk.faults.is_empty() {
+        let faults: Vec<_> = disk.faults.iter().map(fault).collect();
+        node = json!({"driver": "blkdebug", "image": node, "inject-error": faults});
+    }
     set(&mut node, "node-name", json!(name));
     args.json("-blockdev", &node);
     let mut device = match disk.bus {
@@ -337,6 +347,15 @@ fn add_disk(
     }
     args.json("-device", &device);
     Ok(())
+}
+
+/// A rule of `blkdebug` that holds from the start for as long as the machine runs.
+fn fault(fault: &DiskFault) -> Value {
+    let access = match fault.access {
+        DiskAccess::Read => "read",
+        DiskAccess::Write => "write",
+    };
+    json!({"event": "none", "iotype": access, "sector": fault.sector, "errno": EIO, "once": false, "immediately": false})
 }
 
 fn image(path: &Path, format: DiskFormat, cache: DiskCache, read_only: bool) -> Result<Value, SpecError> {

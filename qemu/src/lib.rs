@@ -41,7 +41,7 @@ pub use emulator::{Emulator, Firmware, LEAST_VERSION, Notice, Program, SystemErr
 pub use folder::FolderError;
 pub use qmp::{Event, Qmp, QmpError};
 pub use spec::{
-    AccelChoice, Boot, Disk, DiskBus, DiskCache, DiskFormat, DiskWrite, Forward, FwCfg, Net, Nic, OnReboot,
-    Serial, Smbios, VmSpec,
+    AccelChoice, Boot, Disk, DiskAccess, DiskBus, DiskCache, DiskFault, DiskFormat, DiskWrite, Forward,
+    FwCfg, Net, Nic, OnReboot, Serial, Smbios, VmSpec,
 };
 pub use vm::{Ending, Vm, VmError};

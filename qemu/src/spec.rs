@@ -99,6 +99,26 @@ pub struct Disk {
     pub sector_size: Option<u32>,
     /// Records every write and flush in this file (raw, in the format of Linux's `dm-log-writes`). The file must exist.
     pub log_writes: Option<PathBuf>,
+    /// Sectors that fail.
+    pub faults: Vec<DiskFault>,
+}
+
+/// A sector of a disk that answers every access of one kind with an I/O error (QEMU's `blkdebug`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskFault {
+    /// Which accesses fail.
+    pub access: DiskAccess,
+    /// The sector, of 512 bytes, from the disk's start.
+    pub sector: u64,
+}
+
+/// A kind of access to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskAccess {
+    /// Reads.
+    Read,
+    /// Writes.
+    Write,
 }
 
 /// What a disk hangs on.
@@ -352,6 +372,7 @@ impl Disk {
             bus: DiskBus::default(),
             sector_size: None,
             log_writes: None,
+            faults: Vec::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
@@ -21,6 +21,9 @@ use update_engine::channel::{ChannelName, Placement, Release, Rollout, TargetFil
 use update_engine::payload::write::write_at_level;
 
 use crate::Image;
+
+/// Bytes that are sent at once.
+const BUFFER: u64 = 16 << 10;
 
 /// A channel folder.
 #[derive(Debug)]
@@ -118,8 +121,26 @@ impl Channel {
 pub struct FileServer {
     /// Its port.
     pub port: u16,
-    sent: Arc<AtomicU64>,
-    left: Arc<AtomicU64>,
+    state: Arc<State>,
+}
+
+/// What the connections of a server share.
+#[derive(Debug)]
+struct State {
+    /// Bytes of payloads that were sent.
+    sent: AtomicU64,
+    /// Bytes of payloads that may still be sent.
+    left: AtomicU64,
+    /// Whether connections break, and none is taken any more, once nothing may be sent.
+    vanishes: AtomicBool,
+    /// Connections that were not taken.
+    refused: AtomicU64,
+}
+
+impl State {
+    fn is_away(&self) -> bool {
+        self.vanishes.load(Ordering::SeqCst) && self.left.load(Ordering::SeqCst) < BUFFER
+    }
 }
 
 impl FileServer {
@@ -129,16 +150,22 @@ impl FileServer {
     /// No port can be had.
     pub fn start(folder: &Path) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let server = Self {
-            port: listener.local_addr()?.port(),
-            sent: Arc::default(),
-            left: Arc::new(AtomicU64::new(u64::MAX)),
-        };
-        let (folder, sent, left) = (folder.to_owned(), Arc::clone(&server.sent), Arc::clone(&server.left));
+        let state = Arc::new(State {
+            sent: AtomicU64::new(0),
+            left: AtomicU64::new(u64::MAX),
+            vanishes: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+        });
+        let server = Self { port: listener.local_addr()?.port(), state: Arc::clone(&state) };
+        let folder = folder.to_owned();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (folder, sent, left) = (folder.clone(), Arc::clone(&sent), Arc::clone(&left));
-                std::thread::spawn(move || drop(serve(&stream, &folder, &sent, &left)));
+                if state.is_away() {
+                    state.refused.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+                let (folder, state) = (folder.clone(), Arc::clone(&state));
+                std::thread::spawn(move || drop(serve(&stream, &folder, &state)));
             }
         });
         Ok(server)
@@ -146,16 +173,33 @@ impl FileServer {
 
     /// Bytes of payloads that were sent so far.
     pub fn payload_bytes_sent(&self) -> u64 {
-        self.sent.load(Ordering::SeqCst)
+        self.state.sent.load(Ordering::SeqCst)
     }
 
     /// From now on so many bytes of payloads are sent, and then nothing more comes: the connection stays open.
     pub fn stall_after(&self, bytes: u64) {
-        self.left.store(bytes, Ordering::SeqCst);
+        self.state.left.store(bytes, Ordering::SeqCst);
+    }
+
+    /// From now on so many bytes of payloads are sent; then connections break, and no other is taken.
+    pub fn vanish_after(&self, bytes: u64) {
+        self.state.vanishes.store(true, Ordering::SeqCst);
+        self.stall_after(bytes);
+    }
+
+    /// Serves as before.
+    pub fn come_back(&self) {
+        self.stall_after(u64::MAX);
+        self.state.vanishes.store(false, Ordering::SeqCst);
+    }
+
+    /// Connections that were not taken since the server went away.
+    pub fn refused(&self) -> u64 {
+        self.state.refused.load(Ordering::SeqCst)
     }
 }
 
-fn serve(stream: &TcpStream, folder: &Path, sent: &AtomicU64, left: &AtomicU64) -> Result<()> {
+fn serve(stream: &TcpStream, folder: &Path, state: &State) -> Result<()> {
     let mut lines = BufReader::new(stream);
     loop {
         let mut request = String::new();
@@ -194,31 +238,26 @@ fn serve(stream: &TcpStream, folder: &Path, sent: &AtomicU64, left: &AtomicU64) 
             )?,
             None => write!(out, "HTTP/1.1 200 OK\r\nContent-Length: {count}\r\n\r\n")?,
         }
-        send(&mut file.take(count), out, path.ends_with(".payload"), sent, left)?;
+        send(&mut file.take(count), out, path.ends_with(".payload"), state)?;
     }
 }
 
-fn send(
-    file: &mut impl std::io::Read,
-    mut out: &TcpStream,
-    counts: bool,
-    sent: &AtomicU64,
-    left: &AtomicU64,
-) -> Result<()> {
-    let mut buffer = vec![0; 16 << 10];
+fn send(file: &mut impl std::io::Read, mut out: &TcpStream, counts: bool, state: &State) -> Result<()> {
+    let mut buffer = vec![0; usize::try_from(BUFFER)?];
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
             return Ok(());
         }
         if counts {
-            while left.load(Ordering::SeqCst) < count as u64 {
+            while state.left.load(Ordering::SeqCst) < count as u64 {
+                anyhow::ensure!(!state.is_away(), "the server is gone");
                 std::thread::sleep(Duration::from_millis(100));
             }
-            if left.load(Ordering::SeqCst) != u64::MAX {
-                left.fetch_sub(count as u64, Ordering::SeqCst);
+            if state.left.load(Ordering::SeqCst) != u64::MAX {
+                state.left.fetch_sub(count as u64, Ordering::SeqCst);
             }
-            sent.fetch_add(count as u64, Ordering::SeqCst);
+            state.sent.fetch_add(count as u64, Ordering::SeqCst);
         }
         out.write_all(buffer.get(..count).unwrap_or_default())?;
     }

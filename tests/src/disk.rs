@@ -209,15 +209,23 @@ impl DiskFile {
     /// # Errors
     /// It is not there, or more than once.
     pub fn find_once(&mut self, label: &str, needle: &[u8]) -> Result<u64> {
+        match self.find_all(label, needle)?.as_slice() {
+            [at] => Ok(*at),
+            [] => bail!("{label} does not hold {:?}", String::from_utf8_lossy(needle)),
+            _ => bail!("{label} holds {:?} more than once", String::from_utf8_lossy(needle)),
+        }
+    }
+
+    /// Where bytes are in a partition, from the disk's start, in order.
+    ///
+    /// # Errors
+    /// The partition cannot be read.
+    pub fn find_all(&mut self, label: &str, needle: &[u8]) -> Result<Vec<u64>> {
         let place = self.partition(label)?;
         let mut content = vec![0; usize::try_from(place.end - place.start)?];
         self.file.read_exact_at(&mut content, place.start)?;
-        let mut found = content.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle);
-        match (found.next(), found.next()) {
-            (Some((at, _)), None) => Ok(place.start + at as u64),
-            (None, _) => bail!("{label} does not hold {:?}", String::from_utf8_lossy(needle)),
-            (Some(_), Some(_)) => bail!("{label} holds {:?} twice", String::from_utf8_lossy(needle)),
-        }
+        let found = content.windows(needle.len()).enumerate().filter(|(_, window)| *window == needle);
+        Ok(found.map(|(at, _)| place.start + at as u64).collect())
     }
 }
 

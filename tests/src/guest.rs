@@ -177,6 +177,15 @@ impl Guest {
         Ok(output.text)
     }
 
+    /// Types `reboot`; whoever calls waits for what the next boot prints.
+    ///
+    /// # Errors
+    /// The console is gone.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.vm.console().send("sudo reboot || reboot\n")?;
+        self.expect("Restarting system").map(drop)
+    }
+
     /// Waits for a text that may have been printed long ago, and returns the rest of its line.
     ///
     /// # Errors

@@ -162,6 +162,21 @@ proptest! {
 }
 
 #[test]
+fn a_disk_with_faults_is_behind_a_filter() {
+    let faults = vec![DiskFault { access: DiskAccess::Write, sector: 7 }];
+    let spec = VmSpec::new("faults", 256, 1).disk(Disk { faults, ..Disk::raw("/a") });
+    let args = arguments(&spec, &places(Serial::Captured, Accelerator::Tcg)).unwrap();
+    let node = args.iter().skip_while(|arg| *arg != "-blockdev").nth(1).unwrap();
+    let node: Value = serde_json::from_str(node).unwrap();
+    assert_eq!((&node["driver"], &node["node-name"]), (&json!("blkdebug"), &json!("disk0")));
+    assert_eq!(node["image"]["file"]["filename"], "/a");
+    assert_eq!(
+        node["inject-error"],
+        json!([{"event": "none", "iotype": "write", "sector": 7, "errno": 5, "once": false, "immediately": false}])
+    );
+}
+
+#[test]
 fn a_cd_hangs_on_the_sata_controller_and_is_not_booted_from() {
     let spec = VmSpec::new("cd", 256, 1).disk(Disk::raw("/a")).disk(Disk::cd("/seed.iso"));
     let text = arguments(&spec, &places(Serial::Captured, Accelerator::Tcg)).unwrap().join("\n");
