@@ -1,6 +1,6 @@
 //! Channel folders read by python-tuf, the reference implementation of TUF, and its repositories read by our client.
 //!
-//! Debian's `python3-tuf` is the real package; it brings its own Python.
+//! Debian's `python3-tuf` is the real package; it brings its own Python. Its repository is signed with `python3-cryptography`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -105,7 +105,7 @@ impl Passphrases for Fixed {
 }
 
 fn python(script: &str) -> Command {
-    let tools = Tools::of_packages(&["python3-tuf"]).unwrap();
+    let tools = Tools::of_packages(&["python3-tuf", "python3-cryptography"]).unwrap();
     let mut command = tools.command("python3").unwrap();
     let usr = tools.root().join("usr");
     command.env("PYTHONHOME", &usr).env("PYTHONPATH", usr.join("lib/python3/dist-packages"));
@@ -321,7 +321,6 @@ fn our_client(folder: &Path, target: &str) -> Verified {
 }
 
 #[test]
-#[ignore = "its repository is made with python3-cryptography, which the set of tools does not have yet"]
 fn a_repository_of_python_tuf_is_read_by_our_client() {
     let folder = scratch().unwrap();
     let (code, text) = run(python(PUBLISHER).arg(folder.path()));
