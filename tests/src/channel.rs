@@ -33,8 +33,10 @@ pub struct Channel {
 }
 
 /// What a release came to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Published {
+    /// Path of the payload below the folder.
+    pub payload_path: String,
     /// Bytes of the payload.
     pub payload_bytes: u64,
     /// Bytes of the index.
@@ -93,7 +95,11 @@ impl Channel {
             channels: BTreeMap::from([(stable, placement)]),
         };
         self.sign(&release)?;
-        Ok(Published { payload_bytes: payload.len() as u64, index_bytes: index.len() as u64 })
+        Ok(Published {
+            payload_path: release.payload.url_path(),
+            payload_bytes: payload.len() as u64,
+            index_bytes: index.len() as u64,
+        })
     }
 
     fn sign(&mut self, release: &Release) -> Result<()> {

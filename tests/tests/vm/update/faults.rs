@@ -26,7 +26,7 @@ fn disk_errors_cost_an_update_and_never_a_boot_safety_3_19_20() -> Result<()> {
     let mut channel = Channel::new(&folder.path().join("channel"))?;
     let server = FileServer::start(&folder.path().join("channel"))?;
     let path = folder.path().join("disk.raw");
-    let files = noise(NAME, 2)?;
+    let files = noise(NAME, 0..2)?;
     let mut disk = release(NAME, "1.0.0", &files)?.disk(&path, GIB)?;
     channel.publish(&release(
         NAME,
@@ -86,8 +86,8 @@ fn a_server_that_goes_away_and_comes_back_costs_only_time() -> Result<()> {
     let mut channel = Channel::new(&folder.path().join("channel"))?;
     let server = FileServer::start(&folder.path().join("channel"))?;
     let path = folder.path().join("disk.raw");
-    release(NAME, "1.0.0", &noise(NAME, 2)?)?.disk(&path, GIB)?;
-    let published = channel.publish(&release(NAME, "1.2.0", &noise(NAME, 8)?)?)?;
+    release(NAME, "1.0.0", &noise(NAME, 0..2)?)?.disk(&path, GIB)?;
+    let published = channel.publish(&release(NAME, "1.2.0", &noise(NAME, 0..8)?)?)?;
     let mut guest = Guest::start(&path, &options())?;
     guest.wait_for_shell()?;
     wait_until_good(&mut guest)?;

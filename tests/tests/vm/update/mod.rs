@@ -2,9 +2,11 @@
 
 mod faults;
 mod sick;
+mod speed;
 mod users;
 
 use std::fs;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -137,7 +139,7 @@ fn a_download_goes_on_after_kill_9_and_after_a_power_cut() -> Result<()> {
     let server = FileServer::start(&folder.path().join("channel"))?;
     let path = folder.path().join("disk.raw");
     release(RESUMED, "1.0.0", "")?.disk(&path, GIB)?;
-    let more = noise(RESUMED, 8)?;
+    let more = noise(RESUMED, 0..8)?;
     let published = channel.publish(&release(RESUMED, "1.1.0", &more)?)?;
     assert!(published.payload_bytes > 8 << 20);
 
@@ -170,10 +172,10 @@ fn a_download_goes_on_after_kill_9_and_after_a_power_cut() -> Result<()> {
 
 /// Adds files of 1 MiB whose bytes do not compress to a product's recipes: several frames of payload. What is returned goes into
 /// the recipe.
-fn noise(name: &str, files: u64) -> Result<String> {
+fn noise(name: &str, files: Range<u64>) -> Result<String> {
     let recipes = recipe(name, "1.0.0", "")?;
     let mut more = "\nfiles:\n".to_owned();
-    for number in 0..files {
+    for number in files {
         let file = format!("noise-{number}");
         let noise: Vec<u8> = noise_of(number).take(1 << 20).collect();
         fs::write(recipes.with_file_name(&file), noise)?;
