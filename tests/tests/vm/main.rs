@@ -8,6 +8,7 @@ mod ferrite;
 mod hard_cases;
 mod loader;
 mod power;
+mod services;
 mod state;
 mod support;
 mod table;
