@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::Client;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, RANGE};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{StatusCode, Url};
@@ -207,29 +207,119 @@ fn certificates() -> rustls::RootCertStore {
 
 /// A reader that gives up on a line which only drips. Only time that is spent waiting for the line counts: a slow disk is not
 /// its fault.
-struct Steady {
-    response: Response,
+struct Steady<R> {
+    line: R,
+    limit: Duration,
     waited: Duration,
     bytes: u64,
 }
 
-impl Steady {
-    const fn new(response: Response) -> Self {
-        Self { response, waited: Duration::ZERO, bytes: 0 }
+impl<R> Steady<R> {
+    const fn new(line: R) -> Self {
+        Self { line, limit: DRIP_TIME, waited: Duration::ZERO, bytes: 0 }
     }
 }
 
-impl Read for Steady {
+impl<R: Read> Read for Steady<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let before = Instant::now();
-        let count = self.response.read(buffer)?;
+        let count = self.line.read(buffer)?;
         self.waited += before.elapsed();
         self.bytes += count as u64;
         if self.bytes >= DRIP_BYTES {
             (self.waited, self.bytes) = (Duration::ZERO, 0);
-        } else if self.waited > DRIP_TIME && count > 0 {
+        } else if self.waited > self.limit && count > 0 {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the line only drips"));
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::net::TcpListener;
+
+    /// Answers every request by what `answer` makes of its path.
+    fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                let request = lines.next().unwrap_or_default();
+                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                // A client that has read enough goes away.
+                let _ = stream.write_all(&answer(request.split(' ').nth(1).unwrap_or_default()));
+            }
+        });
+        base
+    }
+
+    fn ok(body: &str) -> Vec<u8> {
+        format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}").into_bytes()
+    }
+
+    fn redirect(to: &str) -> Vec<u8> {
+        format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            .into_bytes()
+    }
+
+    #[test]
+    fn redirects_within_the_server_are_followed_and_others_refused() {
+        let elsewhere = server(|_| ok("from elsewhere"));
+        let here = server(move |path| match path {
+            "/moved" => redirect("/new"),
+            "/new" => ok("from here"),
+            "/away" => redirect(&format!("{elsewhere}/x")),
+            _ => redirect("/round"),
+        });
+        let http = Http::new(&here).unwrap();
+        assert_eq!(http.get("moved", 100).unwrap().unwrap(), b"from here");
+        let away = http.get("away", 100).unwrap_err().to_string();
+        assert!(away.contains("redirect to another server refused"), "{away}");
+        let round = http.get("round", 100).unwrap_err().to_string();
+        assert!(round.contains("too many redirects"), "{round}");
+    }
+
+    #[test]
+    fn endless_data_is_cut_off_and_a_wrong_range_refused() {
+        let base = server(|path| {
+            match path {
+            "/long" => ok(&"x".repeat(1 << 20)),
+            "/other" => {
+                b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nwrong".to_vec()
+            }
+            "/whole" => ok("0123456789"),
+            _ => b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec(),
+        }
+        });
+        let http = Http::new(&base).unwrap();
+        assert!(matches!(http.get("long", 1000), Err(HttpError::TooLong { max_bytes: 1000, .. })));
+        assert!(matches!(http.open("other", &(2..7)).map(drop), Err(HttpError::Range { .. })));
+        assert!(matches!(http.get("busy", 1000), Err(HttpError::Status { .. })));
+        let mut middle = String::new();
+        http.open("whole", &(2..5)).unwrap().read_to_string(&mut middle).unwrap();
+        assert_eq!(middle, "234", "a server that does not know ranges costs only bytes");
+    }
+
+    #[test]
+    fn a_line_that_drips_is_given_up() {
+        struct Drip;
+        impl Read for Drip {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                std::thread::sleep(Duration::from_millis(1));
+                buffer.first_mut().map(|byte| *byte = 0);
+                Ok(1)
+            }
+        }
+        let mut line = Steady { limit: Duration::from_millis(50), ..Steady::new(Drip) };
+        let error = line.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut steady = Steady { limit: Duration::ZERO, ..Steady::new(&[7_u8; 100 << 10][..]) };
+        let mut bytes = vec![0; 100 << 10];
+        // 20 KiB at a time are no dripping, however long they took.
+        bytes.chunks_mut(20 << 10).for_each(|chunk| steady.read_exact(chunk).unwrap());
     }
 }
