@@ -249,10 +249,32 @@ fn unknown(section: &str, key: &str, understood: Vec<&'static str>, known: &[&'s
     if known.contains(&key) {
         return format!("`{key}=` is not supported and has no effect");
     }
+    if let Some(home) = home(key).filter(|home| *home != section) {
+        return format!("unknown key `{key}=` in [{section}]: it belongs in [{home}]");
+    }
     match did_you_mean(key, understood.into_iter().chain(known.iter().copied())) {
         Some(near) => format!("unknown key `{key}=` in [{section}]: did you mean `{near}=`?"),
         None => format!("unknown key `{key}=` in [{section}]"),
     }
+}
+
+/// The section that understands a key; of several, the one where it is used most.
+fn home(key: &str) -> Option<&'static str> {
+    use super::{Mount, PathUnit, Service, Slice, Socket, Swap, Timer};
+    let processes = || find(EXEC, key).is_some() || find(SANDBOX, key).is_some() || find(KILL, key).is_some();
+    let homes: [(&'static str, bool); 10] = [
+        ("Unit", find(COMMON, key).is_some()),
+        ("Install", find(INSTALL, key).is_some()),
+        ("Service", find(Service::OWN, key).is_some() || processes() || find(RESOURCES, key).is_some()),
+        ("Socket", find(Socket::OWN, key).is_some()),
+        ("Timer", find(Timer::OWN, key).is_some()),
+        ("Path", find(PathUnit::OWN, key).is_some()),
+        ("Mount", find(Mount::OWN, key).is_some()),
+        ("Swap", find(Swap::OWN, key).is_some()),
+        ("Slice", find(Slice::OWN, key).is_some()),
+        ("Service", ACCEPTED.contains(&key)),
+    ];
+    homes.into_iter().find_map(|(section, has)| has.then_some(section))
 }
 
 /// Every key that is understood, by the suffix of the type whose section has it, for tests that try them all.

@@ -182,7 +182,7 @@ fn words_before_a_broken_one_count() {
 #[test]
 fn unknown_keys_and_sections_are_warnings_with_file_and_line() {
     let text = "[Unit]\nDescripton=x\nX-Mine=1\n[X-Fleet]\nConflicts=a\n[Servce]\nUser=a\nGroup=a\n[Service]\n\
-                ExecStart=/bin/a\nNFTSet=x\nZebra=1\n";
+                ExecStart=/bin/a\nNFTSet=x\nZebra=1\nAfter=a.service\nWantedBy=x.target\nListenStream=1\n";
     let (unit, warnings) = typed("a.service", text);
     assert_eq!(
         warnings,
@@ -191,6 +191,9 @@ fn unknown_keys_and_sections_are_warnings_with_file_and_line() {
             "f:7: unknown section [Servce]",
             "f:11: `NFTSet=` is not supported and has no effect",
             "f:12: unknown key `Zebra=` in [Service]",
+            "f:13: unknown key `After=` in [Service]: it belongs in [Unit]",
+            "f:14: unknown key `WantedBy=` in [Service]: it belongs in [Install]",
+            "f:15: unknown key `ListenStream=` in [Service]: it belongs in [Socket]",
         ]
     );
     assert_eq!(unit.service().unwrap().exec_start.len(), 1);
