@@ -28,14 +28,15 @@ impl Shell {
                 _ => None,
             })
             .collect();
-        let (cgroups, sockets, stored) = (&self.cgroups, &self.sockets, &self.stored);
+        let (cgroups, sockets) = (&self.cgroups, &self.sockets);
         let gone = self.sup.collect(|id| {
             talking.contains(&id)
                 || sockets.has_connection(id)
-                || stored.contains_key(&id)
                 || cgroups.as_ref().is_some_and(|cgroups| cgroups.path(id).is_some())
         });
         for id in gone {
+            // Descriptors that are kept over a stop live as long as the unit is loaded, as systemd.service(5) has it.
+            self.forget_stored(id, |_| true);
             self.units.remove(&id);
             self.hooks.remove(&id);
             self.runs.remove(&id);

@@ -84,7 +84,7 @@ impl Shell {
         }
     }
 
-    fn forget_stored(&mut self, unit: UnitId, which: impl Fn(&Stored) -> bool) {
+    pub(super) fn forget_stored(&mut self, unit: UnitId, which: impl Fn(&Stored) -> bool) {
         let Some(known) = self.stored.remove(&unit) else { return };
         let (gone, left): (Vec<Stored>, Vec<Stored>) = known.into_iter().partition(which);
         for stored in gone {

@@ -344,7 +344,7 @@ impl Shell {
         let can_reload = self.sup.can_reload(id);
         let kind = match request.verb.as_str() {
             "start" => JobKind::Start,
-            "stop" if loaded == LoadState::NotFound && !up => {
+            "stop" | "try-restart" | "condrestart" if loaded == LoadState::NotFound && !up => {
                 return Some(Err(not_loaded(&request.unit)));
             }
             "stop" => JobKind::Stop,

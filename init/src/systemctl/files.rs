@@ -174,8 +174,8 @@ pub fn state_words(unit: &str, options: &Options) -> (&'static str, &'static str
     }
 }
 
-/// `list-unit-files`.
-pub fn list(patterns: &[String], options: &Options) -> String {
+/// `list-unit-files`, and whether there is any.
+pub fn list(patterns: &[String], options: &Options) -> (String, bool) {
     let folders = UnitFolders::of_system(&options.root);
     let wanted =
         |name: &UnitName| tables::fits(patterns, name.as_str()) && tables::is_of_kind(options, name.as_str());
@@ -188,7 +188,7 @@ pub fn list(patterns: &[String], options: &Options) -> String {
             UnitFileRow { name: name.as_str().to_owned(), state, preset }
         })
         .collect();
-    tables::unit_files(&files, options)
+    (tables::unit_files(&files, options), !files.is_empty())
 }
 
 /// Main file and drop-ins of a unit as they lie on disk.

@@ -114,8 +114,10 @@ fn command(options: &Options) -> Result<u8, ClientError> {
         "get-default" => return Ok(files::get_default(options)),
         "is-enabled" => return Ok(files::is_enabled(&files::names(patterns), options)),
         "list-unit-files" => {
-            print!("{}", files::list(&units::patterns(patterns), options));
-            return Ok(0);
+            let (text, found) = files::list(&units::patterns(patterns), options);
+            print!("{text}");
+            // Asked for by name, and there is none.
+            return Ok(u8::from(!found && !patterns.is_empty()));
         }
         "cat" => return Ok(files::cat(&files::names(patterns), options)),
         "edit" => return edit::edit(&files::names(patterns), options),

@@ -2,7 +2,8 @@
 
 use std::io::IsTerminal;
 
-use serde_json::{Map, Value};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 /// A colour of the terminal (SGR).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,6 +119,18 @@ pub struct Table {
     has_marks: bool,
 }
 
+/// A row as JSON: members in the order of the columns, as systemd has them.
+struct Object<'a> {
+    columns: &'static [(&'static str, &'static str)],
+    cells: &'a [Cell],
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.columns.iter().zip(self.cells).map(|((_, key), cell)| (key, &cell.json)))
+    }
+}
+
 impl Table {
     /// An empty table; `has_marks` leaves room for a mark before each row.
     pub fn new(columns: &'static [(&'static str, &'static str)], has_marks: bool) -> Table {
@@ -143,22 +156,16 @@ impl Table {
     pub fn render(&self, format: Format, style: Style, legend: bool) -> String {
         match format {
             Format::Text => self.text(style, legend),
-            Format::Json => format!("{}\n", self.json()),
             // Serialising what is in memory does not fail.
+            Format::Json => format!("{}\n", serde_json::to_string(&self.objects()).unwrap_or_default()),
             Format::JsonPretty => {
-                format!("{}\n", serde_json::to_string_pretty(&self.json()).unwrap_or_default())
+                format!("{}\n", serde_json::to_string_pretty(&self.objects()).unwrap_or_default())
             }
         }
     }
 
-    fn json(&self) -> Value {
-        let object = |cells: &Vec<Cell>| {
-            let fields = self.columns.iter().zip(cells);
-            Value::Object(
-                fields.map(|((_, key), cell)| ((*key).to_owned(), cell.json.clone())).collect::<Map<_, _>>(),
-            )
-        };
-        Value::Array(self.rows.iter().map(|(_, cells)| object(cells)).collect())
+    fn objects(&self) -> Vec<Object<'_>> {
+        self.rows.iter().map(|(_, cells)| Object { columns: self.columns, cells }).collect()
     }
 
     fn text(&self, style: Style, legend: bool) -> String {
@@ -226,6 +233,6 @@ mod tests {
     #[test]
     fn programs_get_values_and_not_what_people_read() {
         let json = table().render(Format::Json, Style { colours: true }, true);
-        assert_eq!(json, "[{\"left\":3000000,\"unit\":\"a.service\"},{\"left\":null,\"unit\":\"bb\"}]\n");
+        assert_eq!(json, "[{\"unit\":\"a.service\",\"left\":3000000},{\"unit\":\"bb\",\"left\":null}]\n");
     }
 }

@@ -46,9 +46,6 @@ impl Installer {
                 remove_folder(&drop_ins, &mut changes)?;
             }
         }
-        if changes.is_empty() && self.folders().find(&name).is_none() {
-            return Err(InstallError::NotFound(unit.to_owned()));
-        }
         Ok(changes)
     }
 
@@ -161,7 +158,8 @@ mod tests {
         machine.installer().mask("m.service").unwrap();
         machine.installer().revert("m.service").unwrap();
         assert_eq!(machine.state("m.service"), FileState::Disabled);
-        assert!(matches!(machine.installer().revert("gone.service"), Err(InstallError::NotFound(_))));
+        // There is nothing to take back, and that is no error, as with systemctl.
+        assert_eq!(machine.installer().revert("gone.service").unwrap(), []);
     }
 
     #[test]

@@ -117,6 +117,9 @@ impl UnitFolders {
         {
             return FileState::Generated;
         }
+        let install = self.install_section(&name);
+        let enabling: &[_] = install.as_ref().map_or(&[], |install| &install.alias);
+        let mut has_other_name = false;
         // Links in /etc and /run are what enabling makes; those of the image in /usr are fixed.
         for (folder, enabled, linked) in [
             ("etc/systemd/system", FileState::Enabled, FileState::Linked),
@@ -124,19 +127,21 @@ impl UnitFolders {
         ] {
             let Some(folder) = self.folders().iter().find(|path| path.ends_with(folder)) else { continue };
             let all = links(folder);
-            let mut of_unit =
-                all.iter().filter(|link| link.is_of(unit) && (link.in_group || link.is_alias()));
-            if of_unit.next().is_some() {
-                return enabled;
+            for link in all.iter().filter(|link| link.is_of(unit)) {
+                if link.in_group || link.is_alias() && enabling.contains(&link.name) {
+                    return enabled;
+                }
+                has_other_name |= link.is_alias();
             }
             let is_link = own.parent() == Some(folder) && own.is_symlink();
             if is_link && !self.folders().iter().any(|it| self.behind_links(&path).starts_with(it)) {
                 return linked;
             }
         }
-        let install = self.install_section(&name);
         match install {
             None => FileState::Bad,
+            // Under a name that enabling does not give, it may be in use all the same.
+            Some(_) if has_other_name => FileState::Indirect,
             Some(install) if !(install.also.is_empty() && install.is_empty()) => {
                 let rules = [&install.wanted_by, &install.required_by, &install.upheld_by, &install.alias];
                 if rules.iter().all(|list| list.is_empty()) {

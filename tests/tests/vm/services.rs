@@ -10,9 +10,8 @@ const PACKAGES: &str = "  - chrony\n  - nginx\n  - cron\n  - redis-server\n  - a
 /// Accounts that the packages' scripts make, which never run here.
 const USERS: &str =
     "  - name: _chrony\n    uid: 610\n    system: true\n  - name: redis\n    uid: 611\n    system: true\n";
-/// Debian packages whose job only maintainer scripts want done.
-const PROVIDED: &str =
-    "  - adduser (= 3.152)\n  - passwd (= 1:4.17.4)\n  - ucf (= 3.0052)\n  - runit-helper (= 2.16.4)\n";
+/// Debian packages whose job only maintainer scripts want done, or BusyBox does.
+const PROVIDED: &str = "  - adduser (= 3.152)\n  - procps (= 2:4.0.4)\n  - passwd (= 1:4.17.4)\n  - ucf (= 3.0052)\n  - runit-helper (= 2.16.4)\n";
 
 /// What the scripts do besides: owners of folders, the modules that apache2 begins with.
 const AS_THE_SCRIPTS_DO: [&str; 7] = [
@@ -32,6 +31,7 @@ fn image() -> Result<Image> {
             .replacen("\npackages:\n", &format!("\npackages:\n{PACKAGES}"), 1)
             .replacen("\nprovides:\n", &format!("\nprovides:\n{PROVIDED}"), 1)
             .replacen("\nusers:\n", &format!("\nusers:\n{USERS}"), 1)
+            .replacen("\nreplace:\n", "\nreplace:\n  - /usr/bin/ip\n", 1)
             .replacen("  usr: 128MiB", "  usr: 512MiB", 1);
         assert!(recipe.contains(PACKAGES) && recipe.contains(USERS) && recipe.contains("512MiB"));
         recipe
