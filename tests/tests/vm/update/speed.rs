@@ -96,11 +96,11 @@ fn seconds(guest: &mut Guest, command: &str) -> Result<f64> {
         "set -e; read from _ < /proc/uptime; {command}; read to _ < /proc/uptime; echo \"TOOK $from $to\""
     );
     let text = guest.check(&format!("sh -c '{script}'"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("TOOK ")).context("no times")?;
-    let times: Vec<f64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let (_, times) = text.split_once("TOOK ").with_context(|| format!("no times: {text:?}"))?;
+    let times: Vec<f64> = times.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>()?;
     match times.as_slice() {
         [from, to] => Ok(to - from),
-        _ => anyhow::bail!("{line}"),
+        _ => anyhow::bail!("{text:?}"),
     }
 }
 
