@@ -14,6 +14,7 @@ pub mod budgets;
 pub mod channel;
 pub mod conformance;
 mod disk;
+pub mod etcd;
 mod guest;
 pub mod hard_cases;
 mod http;

@@ -1,0 +1,110 @@
+//! A model of etcd's store for tests: keys, revisions, transactions. No history and no leases. It is itself checked against the
+//! real etcd with the same transactions (`tests/tests/interop/reboot_lock.rs`).
+
+use std::collections::BTreeMap;
+
+use crate::message::{
+    Compare, KeyRange, KeyValue, Op, OpResult, Revision, Transaction, TransactionResult, Wanted,
+};
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    keys: BTreeMap<Vec<u8>, KeyValue>,
+    revision: Revision,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::at(1)
+    }
+}
+
+impl Model {
+    /// An empty store at a revision; a new etcd is at 1.
+    #[must_use]
+    pub const fn at(revision: Revision) -> Self {
+        Self { keys: BTreeMap::new(), revision }
+    }
+
+    /// The store's revision.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// What a range holds.
+    #[must_use]
+    pub fn range(&self, range: &KeyRange) -> Vec<KeyValue> {
+        self.keys.values().filter(|kv| range.contains(&kv.key)).cloned().collect()
+    }
+
+    /// Carries out a transaction; `None` if etcd would refuse it, because a key is put twice or put and deleted.
+    pub fn transact(&mut self, transaction: &Transaction) -> Option<TransactionResult> {
+        if !is_sound(&transaction.success) || !is_sound(&transaction.failure) {
+            return None;
+        }
+        let succeeded = transaction.compare.iter().all(|compare| self.holds(compare));
+        let ops = if succeeded { &transaction.success } else { &transaction.failure };
+        // All changes of a transaction have one revision; one that changes nothing has none.
+        let revision = self.revision + 1;
+        let mut changed = false;
+        let mut results = Vec::new();
+        for op in ops {
+            results.push(match op {
+                Op::Range(range) => OpResult::Range(self.range(range)),
+                Op::Put { key, value, lease } => {
+                    changed = true;
+                    let kv = self.keys.entry(key.clone()).or_insert_with(|| KeyValue {
+                        key: key.clone(),
+                        create_revision: revision,
+                        ..KeyValue::default()
+                    });
+                    kv.value.clone_from(value);
+                    kv.mod_revision = revision;
+                    kv.version += 1;
+                    kv.lease = *lease;
+                    OpResult::Put
+                }
+                Op::Delete(range) => {
+                    let before = self.keys.len();
+                    self.keys.retain(|key, _| !range.contains(key));
+                    let deleted = before - self.keys.len();
+                    changed |= deleted > 0;
+                    OpResult::Delete(i64::try_from(deleted).unwrap_or(i64::MAX))
+                }
+            });
+        }
+        if changed {
+            self.revision = revision;
+        }
+        Some(TransactionResult { succeeded, revision: self.revision, results })
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        let (key, wanted) = compare.parts();
+        let found = self.keys.get(key);
+        match wanted {
+            Wanted::ModRevision(revision) => found.map_or(0, |kv| kv.mod_revision) == *revision,
+            // A comparison of values with a key that is not there fails.
+            Wanted::Value(value) => found.is_some_and(|kv| kv.value == *value),
+        }
+    }
+}
+
+fn is_sound(ops: &[Op]) -> bool {
+    let mut puts = Vec::new();
+    for op in ops {
+        if let Op::Put { key, .. } = op {
+            if puts.contains(&key) {
+                return false;
+            }
+            puts.push(key);
+        }
+    }
+    let mut deletes = ops.iter().filter_map(|op| match op {
+        Op::Delete(range) => Some(range),
+        _ => None,
+    });
+    !deletes.any(|range| puts.iter().any(|key| range.contains(key)))
+}
