@@ -18,6 +18,8 @@
 pub mod causes;
 pub mod channel;
 pub mod engine;
+#[cfg(feature = "lock")]
+pub mod lock;
 pub mod payload;
 #[cfg(feature = "server")]
 pub mod server;

@@ -130,3 +130,16 @@ impl TestSlot {
         (file, footer)
     }
 }
+
+/// A machine without tzdata.
+pub struct Utc;
+
+impl image_config::unit::time::TimeZones for Utc {
+    fn local(&self) -> image_config::unit::time::TimeZone {
+        image_config::unit::time::TimeZone::utc()
+    }
+
+    fn named(&self, _: &str) -> Option<image_config::unit::time::TimeZone> {
+        None
+    }
+}

@@ -14,7 +14,7 @@ use crate::signing::hex;
 const INIT: &str = "usr/lib/ferrite/init";
 /// And the program that finds user-data and carries it out.
 const USER_DATA: &str = "usr/lib/ferrite/user-data";
-/// The update engine and its client.
+/// The update engine, its client and `locksmithctl`.
 const UPDATE_ENGINE: &str = "usr/lib/ferrite/update-engine";
 /// What bash completes after `systemctl`.
 const COMPLETION: (&str, &str) =
@@ -77,7 +77,9 @@ pub fn install_programs(staging: &mut Staging, own: &Own<'_>) -> Result<(), Root
     staging.own_file(INIT, Arc::clone(&own.programs.init), 0o755)?;
     staging.own_file(USER_DATA, Arc::clone(&own.programs.user_data), 0o755)?;
     staging.own_file(UPDATE_ENGINE, Arc::clone(&own.programs.update_engine), 0o755)?;
-    staging.own_link("usr/bin/update_engine_client", &format!("/{UPDATE_ENGINE}"))?;
+    for name in ["update_engine_client", "locksmithctl"] {
+        staging.own_link(&format!("usr/bin/{name}"), &format!("/{UPDATE_ENGINE}"))?;
+    }
     for link in LINKS {
         staging.own_link_if_absent(link, &format!("/{INIT}"))?;
     }

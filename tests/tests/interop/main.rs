@@ -11,7 +11,9 @@
 mod budgets;
 mod disk;
 mod erofs;
+mod etcd_client;
 mod formats;
+mod reboot_lock;
 mod sbom;
 mod slot;
 mod trees;

@@ -1,9 +1,11 @@
-//! The update engine and its client, in one program because they share most of their code: the name that it is called by decides.
+//! The update engine, its client and `locksmithctl`, in one program because they share most of their code: the name that it is called
+//! by decides.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use update_engine::engine::{client, daemon};
+use update_engine::lock::ctl;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -12,7 +14,10 @@ fn main() -> ExitCode {
     let name = Path::new(&called_as).file_name().and_then(|name| name.to_str());
     match (name, words.split_first()) {
         (Some("update_engine_client"), _) => client::run(&words),
+        (Some("locksmithctl"), _) => ctl::run(&words),
         (_, Some((first, rest))) if first == "client" => client::run(rest),
+        (_, Some((first, rest))) if first == "locksmithctl" => ctl::run(rest),
+        (_, Some((first, rest))) if first == "locksmithd" => ctl::service(rest),
         (_, Some(_)) => {
             eprintln!("update-engine: takes nothing; `update_engine_client` talks to it");
             ExitCode::from(2)

@@ -369,14 +369,16 @@ fn describe(status: &Status) -> String {
     if let Some(seconds) = status.reboot_in_seconds {
         line("reboot", format!("in {seconds} s (`pause` stops it)"));
     } else if status.state == Phase::NeedReboot {
-        let why = match status.reboot_strategy.as_str() {
-            "etcd-lock" | "best-effort" => {
-                "needs the cluster's lock, which this version cannot take: reboot by hand"
-            }
+        let why = match &status.reboot_waits {
+            Some(why) => why,
             _ if status.paused => "updates are paused: reboot by hand",
+            _ if status.reboots_stopped => "by hand: locksmithd.service is not started",
             _ => "by hand",
         };
         line("reboot", why.to_owned());
+    }
+    if let Some(why) = &status.lock_kept {
+        line("lock", why.clone());
     }
     line("channel", format!("{} at {}", status.channel, servers(status)));
     line("strategy", status.reboot_strategy.clone());
@@ -448,6 +450,9 @@ mod tests {
             servers: vec!["http://a".to_owned()],
             reboot_strategy: "off".to_owned(),
             reboot_in_seconds: None,
+            reboot_waits: None,
+            reboots_stopped: false,
+            lock_kept: None,
             pinned: None,
             paused: false,
             held: None,
@@ -477,6 +482,23 @@ mod tests {
             old_status(&idle),
             "LAST_CHECKED_TIME=0\nPROGRESS=0.000000\nCURRENT_OP=UPDATE_STATUS_IDLE\nNEW_VERSION=0.0.0\nNEW_SIZE=0\n"
         );
+    }
+
+    #[test]
+    fn what_a_reboot_waits_for_is_told() {
+        let waits = |why: Option<&str>, stopped| {
+            let why = why.map(str::to_owned);
+            describe(&Status {
+                state: Phase::NeedReboot,
+                reboot_in_seconds: None,
+                reboot_waits: why,
+                reboots_stopped: stopped,
+                ..status()
+            })
+        };
+        assert!(waits(Some("held by abc for 2min"), false).contains("reboot: held by abc for 2min\n"));
+        assert!(waits(None, true).contains("reboot: by hand: locksmithd.service is not started\n"));
+        assert!(waits(None, false).contains("reboot: by hand\n"));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use init::control::Frames;
 use init::early::disk::Disk;
+use init::pid1::zones::ZoneFiles;
 
 use super::config::Config;
+use super::coordinate::Coordinator;
 use super::http::Http;
 use super::machine::{Effect, Event, Job, Machine, Now};
 use super::os::{ARCHITECTURE, Facts, STATE};
@@ -50,6 +52,7 @@ struct Daemon {
     jobs: Sender<(Job, Wish)>,
     reports: Sender<Posted>,
     passed_over: Vec<String>,
+    coordinator: Coordinator,
 }
 
 /// Runs the daemon; comes back only when it cannot go on.
@@ -60,7 +63,7 @@ pub fn run() -> Result<()> {
     let facts = Arc::new(Facts::gather()?);
     let folder = PathBuf::from(STATE);
     std::fs::create_dir_all(folder.join("download")).with_context(|| format!("cannot make {STATE}"))?;
-    let config = Config::load(Path::new("/"));
+    let config = Config::load(Path::new("/"), &ZoneFiles::default());
     config.problems.iter().for_each(|problem| eprintln!("{problem}"));
     let (mut saved, problem) = Saved::load(&folder.join("state.json"));
     if let Some(problem) = problem {
@@ -73,9 +76,15 @@ pub fn run() -> Result<()> {
     let work = Work { facts: Arc::clone(&facts), folder, stop: Arc::new(AtomicBool::new(false)) };
     let jobs = start_worker(work.clone(), events.clone());
     let reports = start_reporter(events.clone());
+    let lock = events.clone();
+    let tell = move |news| {
+        // Without the other thread the process is about to end.
+        let _ = lock.send(Message::Event(Box::new(Event::Lock(news))));
+    };
+    let coordinator = Coordinator::start(&facts, &work.folder, tell);
     start_server(listener, events);
     let machine = Machine::new(saved, config, now);
-    let mut daemon = Daemon { machine, facts, work, jobs, reports, passed_over: Vec::new() };
+    let mut daemon = Daemon { machine, facts, work, jobs, reports, passed_over: Vec::new(), coordinator };
     let effects = daemon.machine.handle(now, Event::Started { pending: past.pending });
     daemon.carry_out(effects);
     ready();
@@ -123,7 +132,8 @@ impl Daemon {
         loop {
             let now = now();
             let due = Duration::from_secs(self.machine.next_tick().saturating_sub(now.since_boot));
-            match inbox.recv_timeout(due.min(LONGEST_SLEEP)) {
+            let sleep = self.coordinator.sleep().unwrap_or(LONGEST_SLEEP);
+            match inbox.recv_timeout(due.min(sleep)) {
                 Ok(Message::Event(event)) => self.handle(*event),
                 Ok(Message::Passed(lines)) => self.passed_over = lines,
                 Ok(Message::Call { call, privileged, answer }) => {
@@ -134,6 +144,8 @@ impl Daemon {
                 Err(RecvTimeoutError::Timeout) => {
                     self.reload();
                     self.handle(Event::Tick);
+                    let confirmed = self.confirmed();
+                    self.coordinator.look_back(&self.machine, confirmed);
                 }
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all threads have ended"),
             }
@@ -141,10 +153,10 @@ impl Daemon {
     }
 
     fn reload(&mut self) {
-        let config = Config::load(Path::new("/"));
+        let config = Config::load(Path::new("/"), &ZoneFiles::default());
         if config != *self.machine.config() {
             config.problems.iter().for_each(|problem| eprintln!("{problem}"));
-            self.handle(Event::Configured(config));
+            self.handle(Event::Configured(Box::new(config)));
         }
     }
 
@@ -175,6 +187,8 @@ impl Daemon {
                     }
                 }
                 Effect::Report => self.report(),
+                Effect::TakeLock => self.coordinator.take(&self.machine, unix_now()),
+                Effect::LeaveLock => self.coordinator.leave(&self.machine),
                 Effect::Reboot => {
                     if let Err(error) = std::process::Command::new("/usr/sbin/reboot").status() {
                         eprintln!("cannot reboot: {error}");
@@ -304,6 +318,9 @@ impl Daemon {
             servers: config.servers.clone(),
             reboot_strategy: config.strategy.word().to_owned(),
             reboot_in_seconds: self.machine.reboot_at().map(|at| at.saturating_sub(uptime)),
+            reboot_waits: self.machine.lock().waits_for(),
+            reboots_stopped: config.stopped,
+            lock_kept: self.coordinator.kept(),
             pinned: saved.pinned.clone(),
             paused: saved.paused,
             held: self.machine.hold().map(str::to_owned),

@@ -310,7 +310,9 @@ mod tests {
         impl Read for Drip {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
                 std::thread::sleep(Duration::from_millis(1));
-                buffer.first_mut().map(|byte| *byte = 0);
+                if let Some(byte) = buffer.first_mut() {
+                    *byte = 0;
+                }
                 Ok(1)
             }
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Strategy};
 use super::fill::Progress;
+use super::reboot::{self, LockNews, LockState};
 use super::state::{Saved, Staged};
 use crate::channel::key::hex;
 use crate::channel::report::{Advice, LastError, MachineState};
@@ -28,10 +29,6 @@ const RETRY_MOST: u64 = 10 * 60;
 const FAILURES_PER_MIRROR: u32 = 3;
 /// Failures in a row, whatever the mirror, after which the attempt is given up until the next check.
 const MOST_FAILURES: u32 = 12;
-/// Seconds between the moment when an update is staged and the reboot: time to say no (`pause`).
-const REBOOT_DELAY: u64 = 5 * 60;
-/// Seconds until a reboot that something stands in the way of is tried again.
-const REBOOT_BUSY: u64 = 30;
 
 /// The time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,9 +200,11 @@ pub enum Event {
     /// [`Job::Withdraw`] has ended.
     Withdrawn(Result<(), Failure>),
     /// The configuration was read again.
-    Configured(Config),
+    Configured(Box<Config>),
     /// The channel server has answered a report.
     Advised(Advice),
+    /// The reboot lock.
+    Lock(LockNews),
 }
 
 /// What is to be done.
@@ -219,6 +218,10 @@ pub enum Effect {
     Save,
     /// Tell the channel server.
     Report,
+    /// Get the reboot lock.
+    TakeLock,
+    /// Give the reboot lock back, or give up getting it.
+    LeaveLock,
     /// Reboot the machine.
     Reboot,
     /// Tell the log.
@@ -261,6 +264,7 @@ pub struct Machine {
     retry_at: Option<u64>,
     reboot_at: Option<u64>,
     hold: Option<String>,
+    lock: LockState,
 }
 
 impl Machine {
@@ -282,6 +286,7 @@ impl Machine {
             retry_at: None,
             reboot_at: None,
             hold: None,
+            lock: LockState::Rest,
         }
     }
 
@@ -325,6 +330,15 @@ impl Machine {
         self.hold.as_deref()
     }
 
+    /// How it stands with the reboot lock.
+    pub const fn lock(&self) -> &LockState {
+        &self.lock
+    }
+
+    pub(super) const fn lock_mut(&mut self) -> &mut LockState {
+        &mut self.lock
+    }
+
     /// What a report says of it.
     pub fn report_state(&self, trial: bool) -> MachineState {
         match self.phase {
@@ -351,6 +365,12 @@ impl Machine {
     /// # Errors
     /// [`Refused`]: nothing has changed.
     pub fn command(&mut self, now: Now, command: Command) -> Result<Vec<Effect>, Refused> {
+        let mut effects = self.take_command(now, command)?;
+        effects.extend(reboot::settle(self, now));
+        Ok(effects)
+    }
+
+    fn take_command(&mut self, now: Now, command: Command) -> Result<Vec<Effect>, Refused> {
         match command {
             Command::Update { goal } => return self.update_by_hand(now, goal),
             Command::ApplyStaged => {
@@ -467,10 +487,17 @@ impl Machine {
 
     /// Takes an event.
     pub fn handle(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        let mut effects = self.take_event(now, event);
+        effects.extend(reboot::settle(self, now));
+        effects
+    }
+
+    fn take_event(&mut self, now: Now, event: Event) -> Vec<Effect> {
         match event {
             Event::Started { pending } => self.started(now, pending),
             Event::Tick => self.tick(now),
-            Event::Command(command) => self.command(now, command).unwrap_or_default(),
+            Event::Lock(news) => reboot::lock_news(self, now, news),
+            Event::Command(command) => self.take_command(now, command).unwrap_or_default(),
             Event::Checked(result) => self.checked(now, result),
             Event::Progress(progress) => {
                 if progress.fetched > self.progress.fetched {
@@ -495,8 +522,8 @@ impl Machine {
                 vec![Effect::Save, Effect::Report]
             }
             Event::Configured(config) => {
-                self.config = config;
-                if self.phase == Phase::NeedReboot {
+                self.config = *config;
+                if self.phase == Phase::NeedReboot && self.lock == LockState::Rest {
                     self.plan_reboot(now);
                 }
                 Vec::new()
@@ -528,11 +555,9 @@ impl Machine {
     fn tick(&mut self, now: Now) -> Vec<Effect> {
         if self.reboot_at.is_some_and(|at| now.since_boot >= at) {
             self.reboot_at = None;
-            if self.running.is_some() || self.hold.is_some() {
-                // Later, and then within the window again.
-                self.plan_reboot_after(now, REBOOT_BUSY);
-            } else if self.phase == Phase::NeedReboot && !self.saved.paused {
-                return vec![Effect::Say("rebooting into the update".to_owned()), Effect::Reboot];
+            let effects = reboot::due(self, now);
+            if !effects.is_empty() {
+                return effects;
             }
         }
         if self.retry_at.is_some_and(|at| now.since_boot >= at) && self.running.is_none() {
@@ -706,19 +731,16 @@ impl Machine {
 
     /// When the machine reboots by itself, by the strategy and its window.
     fn plan_reboot(&mut self, now: Now) {
-        self.plan_reboot_after(now, REBOOT_DELAY);
+        self.plan_reboot_after(now, self.config.reboot_delay);
     }
 
-    fn plan_reboot_after(&mut self, now: Now, delay: u64) {
-        self.reboot_at = match self.config.strategy {
-            Strategy::Reboot if !self.saved.paused => {
-                let ready = now.unix.saturating_add(delay);
-                let wait = self.config.window.map_or(0, |window| window.wait(ready));
-                Some(now.since_boot.saturating_add(delay).saturating_add(wait))
-            }
-            // The cluster's lock is not there yet: nobody reboots without it.
-            Strategy::Reboot | Strategy::Off | Strategy::EtcdLock | Strategy::BestEffort => None,
-        };
+    pub(super) fn plan_reboot_after(&mut self, now: Now, delay: u64) {
+        let by_itself = self.config.strategy != Strategy::Off && !self.config.stopped && !self.saved.paused;
+        self.reboot_at = by_itself.then(|| {
+            let ready = now.unix.saturating_add(delay);
+            let wait = self.config.windows.wait(ready);
+            now.since_boot.saturating_add(delay).saturating_add(wait)
+        });
     }
 }
 

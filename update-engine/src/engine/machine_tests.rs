@@ -1,5 +1,7 @@
 use super::*;
 use crate::channel::release::tests::release;
+use crate::engine::reboot::REBOOT_BUSY;
+use crate::testing::Utc;
 use proptest::prelude::*;
 
 fn at(seconds: u64) -> Now {
@@ -7,7 +9,7 @@ fn at(seconds: u64) -> Now {
 }
 
 fn config(text: &str) -> Config {
-    Config::from_files(&[("update.conf".to_owned(), format!("SERVER=http://a,http://b\n{text}"))])
+    Config::from_files(&[("update.conf".to_owned(), format!("SERVER=http://a,http://b\n{text}"))], &Utc)
 }
 
 fn machine(text: &str) -> Machine {
@@ -83,8 +85,6 @@ fn the_strategy_and_its_window_decide_about_the_reboot() {
         ("REBOOT_STRATEGY=reboot", Some(300)),
         ("", Some(300)),
         ("REBOOT_STRATEGY=off", None),
-        ("REBOOT_STRATEGY=etcd-lock", None),
-        ("REBOOT_STRATEGY=best-effort", None),
         ("LOCKSMITHD_REBOOT_WINDOW_START=8:00\nLOCKSMITHD_REBOOT_WINDOW_LENGTH=1h", Some(3600 - 5)),
     ];
     for (text, wait) in cases {
@@ -104,6 +104,86 @@ fn the_strategy_and_its_window_decide_about_the_reboot() {
             assert!(machine.handle(at(due), Event::Tick).contains(&Effect::Reboot), "{text}");
         }
     }
+}
+
+#[test]
+fn with_a_lock_the_machine_reboots_when_it_has_it_and_the_window_is_still_open() {
+    for strategy in ["etcd-lock", "best-effort"] {
+        // Now is 07:00.
+        let window = "REBOOT_WINDOW_START=7:00\nREBOOT_WINDOW_LENGTH=1h";
+        let mut machine = machine(&format!("REBOOT_STRATEGY={strategy}\n{window}"));
+        update(&mut machine);
+        let asked = machine.handle(at(305), Event::Tick);
+        assert!(asked.contains(&Effect::TakeLock) && !asked.contains(&Effect::Reboot), "{asked:?}");
+        let waits = || Event::Lock(LockNews::Waits("others have it".to_owned()));
+        assert_eq!(machine.handle(at(310), waits()), [Effect::Say("others have it".to_owned())]);
+        assert!(machine.handle(at(320), waits()).is_empty(), "told once");
+        assert_eq!(machine.lock(), &LockState::Asked(Some("others have it".to_owned())));
+
+        // It comes in time.
+        let mut lucky =
+            Machine { saved: machine.saved.clone(), config: machine.config.clone(), ..self::machine("") };
+        (lucky.phase, lucky.lock) = (Phase::NeedReboot, LockState::Asked(None));
+        assert!(lucky.handle(at(3600), Event::Lock(LockNews::Won)).contains(&Effect::Reboot));
+
+        // It comes too late: it is given back, and asked for again tomorrow.
+        let late = machine.handle(at(3601), Event::Lock(LockNews::Won));
+        assert!(late.contains(&Effect::LeaveLock) && !late.contains(&Effect::Reboot), "{late:?}");
+        let again = machine.reboot_at().unwrap() - 100;
+        assert_eq!(again, 86_400);
+        assert!(machine.handle(at(again), Event::Tick).contains(&Effect::TakeLock));
+    }
+}
+
+#[test]
+fn a_lock_that_is_of_no_use_any_more_is_left() {
+    let asked = || {
+        let mut machine =
+            machine("REBOOT_STRATEGY=etcd-lock\nREBOOT_WINDOW_START=7:00\nREBOOT_WINDOW_LENGTH=1h");
+        update(&mut machine);
+        assert!(machine.handle(at(305), Event::Tick).contains(&Effect::TakeLock));
+        machine
+    };
+    // A check of the channel in between changes nothing; a lock that comes during it is left, and asked for again.
+    let mut machine = asked();
+    let checks = machine.handle(at(2710), Event::Tick);
+    assert!(job(&checks).is_some() && !checks.contains(&Effect::LeaveLock), "{checks:?}");
+    assert!(machine.handle(at(2711), Event::Lock(LockNews::Won)).contains(&Effect::LeaveLock));
+    assert_eq!(machine.reboot_at(), Some(100 + 2741));
+    machine.handle(at(2712), Event::Checked(Ok(None)));
+    assert!(machine.handle(at(2741), Event::Tick).contains(&Effect::TakeLock));
+    // The window closes while others have it.
+    let mut machine = asked();
+    assert!(machine.handle(at(3601), Event::Tick).contains(&Effect::LeaveLock));
+    assert_eq!((machine.lock(), machine.reboot_at()), (&LockState::Rest, Some(100 + 86_400)));
+    // The owner changes his mind.
+    for command in [Command::Pause, Command::Reset] {
+        let mut machine = asked();
+        assert!(machine.command(at(400), command).unwrap().contains(&Effect::LeaveLock));
+        let won = machine.handle(at(401), Event::Lock(LockNews::Won));
+        assert_eq!(won, [Effect::LeaveLock], "it was on its way");
+    }
+    // There is a newer release.
+    let mut machine = asked();
+    machine.command(at(400), Command::Update { goal: Goal::Apply }).unwrap();
+    assert!(machine.handle(at(401), found("1.2.0", 2)).contains(&Effect::LeaveLock));
+    let mut machine = asked();
+    let changed = machine.handle(at(400), Event::Configured(Box::new(config("REBOOT_STRATEGY=off"))));
+    assert_eq!((changed, machine.reboot_at()), (vec![Effect::LeaveLock], None));
+    let mut machine = asked();
+    let hold = Advice { hold: true, reason: None, ask_again_seconds: None };
+    assert!(machine.handle(at(400), Event::Advised(hold)).contains(&Effect::LeaveLock));
+}
+
+#[test]
+fn a_stopped_locksmithd_reboots_nothing() {
+    let mut machine = machine("");
+    update(&mut machine);
+    let stopped = Config { stopped: true, ..config("") };
+    machine.handle(at(6), Event::Configured(Box::new(stopped)));
+    assert_eq!(machine.reboot_at(), None);
+    machine.handle(at(7), Event::Configured(Box::new(config(""))));
+    assert_eq!(machine.reboot_at(), Some(107 + 300));
 }
 
 #[test]
@@ -230,7 +310,7 @@ fn checks_come_by_themselves_and_wait_their_turn() {
     let mut held = self::machine("");
     held.handle(at(1), Event::Advised(Advice { hold: true, reason: None, ask_again_seconds: None }));
     assert!(held.handle(at(due), Event::Tick).is_empty());
-    let mut off = Machine::new(Saved::default(), Config::from_files(&[]), at(0));
+    let mut off = Machine::new(Saved::default(), Config::from_files(&[], &Utc), at(0));
     assert!(off.handle(at(due), Event::Tick).is_empty());
     assert_eq!(off.command(at(1), Command::Update { goal: Goal::Check }), Err(Refused::NoServer));
 }

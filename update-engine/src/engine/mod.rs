@@ -9,6 +9,8 @@
 pub mod client;
 pub mod config;
 #[cfg(feature = "engine")]
+pub mod coordinate;
+#[cfg(feature = "engine")]
 pub mod daemon;
 pub mod fill;
 #[cfg(feature = "engine")]
@@ -19,6 +21,7 @@ pub mod os;
 #[cfg(feature = "engine")]
 pub mod past;
 pub mod protocol;
+pub mod reboot;
 pub mod slot;
 pub mod state;
 pub mod trial;

@@ -106,6 +106,15 @@ pub struct Status {
     /// Seconds until the machine reboots by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reboot_in_seconds: Option<u64>,
+    /// What a reboot under the cluster's lock waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reboot_waits: Option<String>,
+    /// `locksmithd.service` is stopped or masked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reboots_stopped: bool,
+    /// Why this machine keeps the cluster's lock although it is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock_kept: Option<String>,
     /// The only version that is taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<String>,

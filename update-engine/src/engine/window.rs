@@ -1,4 +1,6 @@
-//! Reboot windows, as locksmith has them: a start of the day or of the week, and a length.
+//! Reboot windows, as locksmith has them: a start of the day or of the week, and a length; several of them, and in a time zone.
+
+use image_config::unit::time::{TimeZone, TimeZones};
 
 /// Seconds of a day.
 const DAY: u64 = 86_400;
@@ -22,9 +24,96 @@ pub enum WindowError {
     /// As locksmith says it.
     #[error("duration cannot exceed period")]
     TooLong,
+    /// As many lengths as starts, or one for all.
+    #[error("{starts} starts and {lengths} lengths: one length for all, or one for each")]
+    Count {
+        /// Starts.
+        starts: usize,
+        /// Lengths.
+        lengths: usize,
+    },
+    /// tzdata has none of that name.
+    #[error("{0:?} is no time zone: local, UTC, or a name such as Europe/Berlin")]
+    Zone(String),
 }
 
-/// When a machine may reboot. In UTC: images have no time zone.
+/// When a machine may reboot: always, if there are no windows. Windows are of the clock on the wall: while it is put forward over a
+/// window's start, the window begins where the clock goes on; what the clock shows twice is a window twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Windows {
+    list: Vec<Window>,
+    zone: TimeZone,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { list: Vec::new(), zone: TimeZone::utc() }
+    }
+}
+
+impl Windows {
+    /// Reads `START[,START...]`, `LENGTH[,LENGTH...]`, and the name of a time zone: `local` (or nothing), `UTC`, or one of tzdata's.
+    ///
+    /// # Errors
+    /// [`WindowError`]
+    pub fn parse(
+        starts: &str,
+        lengths: &str,
+        zone: Option<&str>,
+        zones: &dyn TimeZones,
+    ) -> Result<Self, WindowError> {
+        let words = |text: &str| text.split(',').map(|word| word.trim().to_owned()).collect::<Vec<_>>();
+        let (starts, lengths) = (words(starts), words(lengths));
+        if lengths.len() != 1 && lengths.len() != starts.len() {
+            return Err(WindowError::Count { starts: starts.len(), lengths: lengths.len() });
+        }
+        let pairs = starts.iter().zip(lengths.iter().cycle());
+        let list = pairs.map(|(start, length)| Window::parse(start, length)).collect::<Result<_, _>>()?;
+        Ok(Self { list, zone: zone_of(zone, zones)? })
+    }
+
+    /// Seconds from `now` (Unix time) until a reboot is allowed: 0 inside a window, its end included.
+    #[must_use]
+    pub fn wait(&self, now: u64) -> u64 {
+        self.list.iter().map(|window| self.wait_for(window, now)).min().unwrap_or(0)
+    }
+
+    fn offset(&self, at: u64) -> i64 {
+        self.zone.at(i64::try_from(at).unwrap_or(i64::MAX)).offset
+    }
+
+    fn wait_for(&self, window: &Window, now: u64) -> u64 {
+        let on_wall = |at: u64| window.wait(at.saturating_add_signed(self.offset(at)));
+        let mut at = now;
+        // Each round ends at a window's start if the clock is not changed on the way; it is changed twice a year.
+        for _ in 0..8 {
+            let wait = on_wall(at);
+            if wait == 0 {
+                break;
+            }
+            let then = at.saturating_add(wait);
+            let forward = u64::try_from(self.offset(then) - self.offset(at)).unwrap_or(0);
+            let sooner = then.saturating_sub(forward);
+            at = if sooner > at && on_wall(sooner) == 0 { sooner } else { then };
+        }
+        at - now
+    }
+}
+
+fn zone_of(name: Option<&str>, zones: &dyn TimeZones) -> Result<TimeZone, WindowError> {
+    match name.unwrap_or("local") {
+        "" | "local" => Ok(zones.local()),
+        "UTC" => Ok(TimeZone::utc()),
+        name => {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/_+-".contains(&byte);
+            let sound = name.bytes().all(plain) && !name.starts_with('/') && !name.ends_with('/');
+            let found = if sound { zones.named(name) } else { None };
+            found.ok_or_else(|| WindowError::Zone(name.to_owned()))
+        }
+    }
+}
+
+/// One window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// Seconds from the start of the period.
@@ -76,7 +165,7 @@ impl Window {
 }
 
 /// Whole seconds of a duration of hours, minutes and seconds.
-fn duration(text: &str) -> Option<u64> {
+pub(super) fn duration(text: &str) -> Option<u64> {
     let mut seconds = 0_u64;
     let mut rest = text;
     if rest.is_empty() {
@@ -146,7 +235,76 @@ mod tests {
         );
     }
 
+    /// Berlin, whose clocks change, as the file of tzdata would say it.
+    struct Zones;
+
+    impl TimeZones for Zones {
+        fn local(&self) -> TimeZone {
+            TimeZone::utc()
+        }
+
+        fn named(&self, name: &str) -> Option<TimeZone> {
+            (name == "Europe/Berlin").then(|| {
+                // A version 2 file without changes of its own: the rule behind them says it all.
+                let header = |times: u8| {
+                    [&b"TZif2"[..], &[0; 15], &[0; 12], &[0, 0, 0, 0, 0, 0, 0, times, 0, 0, 0, 4]].concat()
+                };
+                let body = [0, 0, 0x0e, 0x10, 0, 0, b'C', b'E', b'T', 0];
+                let bytes = [
+                    header(1),
+                    body.to_vec(),
+                    header(1),
+                    body.to_vec(),
+                    b"\nCET-1CEST,M3.5.0,M10.5.0/3\n".to_vec(),
+                ];
+                TimeZone::parse(&bytes.concat()).unwrap()
+            })
+        }
+    }
+
+    fn berlin(start: &str, length: &str) -> Windows {
+        Windows::parse(start, length, Some("Europe/Berlin"), &Zones).unwrap()
+    }
+
+    #[test]
+    fn windows_are_of_the_clock_on_the_wall() {
+        // 2026-11-26 07:00 UTC is 08:00 in Berlin.
+        assert_eq!(berlin("8:00", "1h").wait(THURSDAY_7), 0);
+        assert_eq!(berlin("9:00", "1h").wait(THURSDAY_7), 3600);
+        assert_eq!(berlin("Thu 23:00, Thu 12:00", "1h").wait(THURSDAY_7), 4 * 3600);
+        assert_eq!(berlin("Thu 7:00,Fri 12:00", "2h, 1h").wait(THURSDAY_7), 0);
+        assert_eq!(Windows::default().wait(THURSDAY_7), 0);
+        // 2027-03-28: at 02:00 the clock goes on to 03:00, which is 01:00 UTC (1806195600).
+        let spring = 1_806_195_600;
+        assert_eq!(berlin("4:00", "1h").wait(spring - 3600), 2 * 3600, "an hour less than the wall says");
+        assert_eq!(berlin("2:30", "1h").wait(spring - 3600), 3600 + 1800, "its start is left out");
+        // 2026-10-25: at 03:00 the clock goes back to 02:00, which is 01:00 UTC (1792890000).
+        let autumn = 1_792_890_000;
+        assert_eq!(berlin("2:30", "10m").wait(autumn - 1800), 0);
+        assert_eq!(berlin("2:30", "10m").wait(autumn), 1800, "once more");
+        assert_eq!(berlin("4:00", "1h").wait(autumn - 3600), 3 * 3600);
+    }
+
+    #[test]
+    fn lists_and_zones_that_make_no_sense_are_refused() {
+        let parse = |starts, lengths, zone| Windows::parse(starts, lengths, zone, &Zones).unwrap_err();
+        assert_eq!(parse("1:00,2:00,3:00", "1h,2h", None), WindowError::Count { starts: 3, lengths: 2 });
+        assert_eq!(parse("1:00,", "1h", None), WindowError::Start(String::new()));
+        for zone in ["Mars/Base", "../etc/passwd", "/UTC", "Europe/"] {
+            assert_eq!(parse("1:00", "1h", Some(zone)), WindowError::Zone(zone.to_owned()));
+        }
+    }
+
     proptest! {
+        #[test]
+        fn waiting_ends_inside_a_window_in_any_zone(start in 0_u64..1440, length in 0_u64..1439, day in 0_usize..8, now in 1_000_000_000_u64..4_000_000_000) {
+            let day = DAYS.get(day).map_or(String::new(), |day| format!("{day} "));
+            let windows = berlin(&format!("{day}{}:{:02}", start / 60, start % 60), &format!("{length}m"));
+            let wait = windows.wait(now);
+            prop_assert!(wait <= 2 * WEEK);
+            prop_assert_eq!(windows.wait(now + wait), 0);
+        }
+
         #[test]
         fn waiting_ends_inside_the_window(start in 0_u64..1440, length in 0_u64..1439, now in 0_u64..4_000_000_000) {
             let window = Window::parse(&format!("{}:{:02}", start / 60, start % 60), &format!("{length}m")).unwrap();
