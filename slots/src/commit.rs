@@ -197,7 +197,8 @@ impl Loaded {
     }
 
     /// Changes the table in the order of SAFETY 1: the backup becomes equal to the current table, then the new primary is
-    /// written, then the new backup, with a flush behind each; at last both are read back.
+    /// written, then the new backup, with a flush behind each; at last both are read back. A backup that is equal already is flushed
+    /// all the same.
     ///
     /// # Errors
     /// [`CommitError`]; after it, the disk holds the old table or the new one, whole.
@@ -213,7 +214,10 @@ impl Loaded {
         }
         let current = current.clone();
         let backup_is_current = self.backup.as_ref().is_ok_and(|backup| backup.same_content(&current));
-        if !backup_is_current {
+        if backup_is_current {
+            // It may be in the disk's cache alone: firmware that repairs a copy does not flush.
+            device.flush()?;
+        } else {
             self.put_backup(device, &current)?;
         }
         self.put_primary(device, new)?;
