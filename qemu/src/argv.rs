@@ -44,6 +44,9 @@ pub enum SpecError {
     /// Text with a NUL or line break, which cannot be an argument.
     #[error("{0} has a control character")]
     ControlCharacter(&'static str),
+    /// An overlay's header names a file, and the size is the server's to tell.
+    #[error("no overlay over a disk that an NBD server has")]
+    OverlayOfServer,
     /// The firmware was not located for a machine that needs it.
     #[error("no UEFI firmware for a machine that boots by it")]
     NoFirmware,
@@ -134,6 +137,11 @@ pub fn check(spec: &VmSpec) -> Result<(), SpecError> {
                 name: disk.path.display().to_string(),
                 rule: "read-only",
             });
+        }
+        if disk.format == DiskFormat::Nbd
+            && matches!(disk.write, DiskWrite::Ephemeral(_) | DiskWrite::Overlay(..))
+        {
+            return Err(SpecError::OverlayOfServer);
         }
         if let Some(size) = disk.sector_size
             && !matches!(size, 512 | 4096)
@@ -360,7 +368,7 @@ fn fault(fault: &DiskFault) -> Value {
 
 fn image(path: &Path, format: DiskFormat, cache: DiskCache, read_only: bool) -> Result<Value, SpecError> {
     let driver = match format {
-        DiskFormat::Raw => "raw",
+        DiskFormat::Raw | DiskFormat::Nbd => "raw",
         DiskFormat::Qcow2 => "qcow2",
         DiskFormat::Vhd => "vpc",
     };
@@ -372,8 +380,15 @@ fn image(path: &Path, format: DiskFormat, cache: DiskCache, read_only: bool) -> 
     let discard = if read_only { "ignore" } else { "unmap" };
     let common =
         |driver: &str| json!({"driver": driver, "read-only": read_only, "cache": cache, "discard": discard});
-    let mut file = common("file");
-    set(&mut file, "filename", json!(text(path)?));
+    let file = if format == DiskFormat::Nbd {
+        let mut server = common("nbd");
+        set(&mut server, "server", json!({"type": "unix", "path": text(path)?}));
+        server
+    } else {
+        let mut file = common("file");
+        set(&mut file, "filename", json!(text(path)?));
+        file
+    };
     let mut node = common(driver);
     set(&mut node, "file", file);
     Ok(node)

@@ -40,6 +40,9 @@ pub enum OverlayError {
     /// The image says that it is VHD and is not.
     #[error("{} is not a VHD image", .0.display())]
     NotVhd(PathBuf),
+    /// A socket, behind which a server has the disk.
+    #[error("{} is no image file", .0.display())]
+    NoFile(PathBuf),
     /// More than 16 TiB, or a path too long for the header.
     #[error("cannot make an overlay of {size} bytes over {}", image.display())]
     TooLarge {
@@ -78,6 +81,7 @@ pub fn virtual_size(image: &Path, format: DiskFormat) -> Result<u64, OverlayErro
                 _ => Err(OverlayError::NotVhd(image.to_path_buf())),
             }
         }
+        DiskFormat::Nbd => Err(OverlayError::NoFile(image.to_path_buf())),
     }
 }
 
@@ -119,6 +123,7 @@ fn overlay_bytes(backing: &str, format: DiskFormat, size: u64) -> Option<Vec<u8>
         DiskFormat::Raw => b"raw".as_slice(),
         DiskFormat::Qcow2 => b"qcow2".as_slice(),
         DiskFormat::Vhd => b"vpc".as_slice(),
+        DiskFormat::Nbd => return None,
     };
     let mut extensions = Vec::new();
     extensions.extend(EXT_BACKING_FORMAT.to_be_bytes());

@@ -140,6 +140,8 @@ pub enum DiskFormat {
     Qcow2,
     /// Virtual Hard Disk of fixed size: the bytes as they are, and a footer of 512 bytes.
     Vhd,
+    /// No file: the path is a Unix socket on which an NBD server has the disk as its default export.
+    Nbd,
 }
 
 /// What happens to an image when the guest writes.
@@ -384,6 +386,11 @@ impl Disk {
     /// A CD in a drive.
     pub fn cd(path: impl Into<PathBuf>) -> Self {
         Self { bus: DiskBus::SataCd, ..Self::raw(path).read_only() }
+    }
+
+    /// A disk that an NBD server has behind a Unix socket; every write and flush of the guest's reaches the server.
+    pub fn nbd(socket: impl Into<PathBuf>) -> Self {
+        Self { format: DiskFormat::Nbd, ..Self::raw(socket) }
     }
 
     /// Keeps the image unchanged: writes live as long as the VM. `size` is the least size in bytes that the guest sees.

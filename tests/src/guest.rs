@@ -86,8 +86,27 @@ impl Guest {
         options: &GuestOptions,
         change: impl FnOnce(VmSpec) -> VmSpec,
     ) -> Result<Self> {
+        let spec = Self::spec(Disk::raw(disk).cache(qemu::DiskCache::Unsafe), options);
+        let spec = if options.direct {
+            let files = builder::direct::extract(disk)?;
+            spec.direct(files.kernel, Some(&files.initramfs), files.command_line)
+        } else {
+            spec.firmware()
+        };
+        Self::start_spec(&change(spec))
+    }
+
+    /// Starts a machine by its firmware on a disk that an NBD server has.
+    ///
+    /// # Errors
+    /// As [`Guest::start`].
+    pub fn start_on_server(socket: &Path, options: &GuestOptions) -> Result<Self> {
+        Self::start_spec(&Self::spec(Disk::nbd(socket), options).firmware())
+    }
+
+    fn spec(disk: Disk, options: &GuestOptions) -> VmSpec {
         let mut spec = VmSpec::new(options.name, options.memory_mib, 2)
-            .disk(Disk::raw(disk).cache(qemu::DiskCache::Unsafe))
+            .disk(disk)
             .user_net(options.ports.iter().copied())
             .accel(AccelChoice::Tcg);
         if let Some(user) = options.login {
@@ -99,13 +118,11 @@ impl Guest {
         if options.exit_on_reboot {
             spec = spec.on_reboot(OnReboot::Exit);
         }
-        let spec = if options.direct {
-            let files = builder::direct::extract(disk)?;
-            spec.direct(files.kernel, Some(&files.initramfs), files.command_line)
-        } else {
-            spec.firmware()
-        };
-        let vm = Toolbox::of_user().emulator()?.start(&change(spec), Serial::Captured)?;
+        spec
+    }
+
+    fn start_spec(spec: &VmSpec) -> Result<Self> {
+        let vm = Toolbox::of_user().emulator()?.start(spec, Serial::Captured)?;
         Ok(Self { vm, commands: 0 })
     }
 

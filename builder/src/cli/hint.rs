@@ -127,13 +127,15 @@ fn of_machine(cause: &(dyn Error + 'static)) -> Option<String> {
             }
             OverlayError::NotVhd(_) => Some(BUILD_ANEW.to_owned()),
             OverlayError::TooLarge { .. } => Some("choose a smaller --disk-size".to_owned()),
-            OverlayError::Io { .. } => None,
+            // Only tests have disks that are no files.
+            OverlayError::NoFile(_) | OverlayError::Io { .. } => None,
         };
     }
     match cause.downcast_ref::<SpecError>()? {
         SpecError::PathNotText(_) | SpecError::BadName { .. } | SpecError::ControlCharacter(_) => {
             Some("rename or move the image: QEMU takes paths of plain text only".to_owned())
         }
+        SpecError::OverlayOfServer => None,
         SpecError::OutOfRange { .. } => Some("`ferrite run --help` has the limits of each option".to_owned()),
         SpecError::NoFirmware => {
             Some("install the package ovmf or edk2-ovmf, leave --system-qemu out, or use --direct".to_owned())

@@ -114,6 +114,7 @@ fn what_qemu_would_misread_is_refused() {
             good().disk(Disk { sector_size: Some(1000), ..Disk::raw("/x") }),
             "sector size is 1000, must be 512 or 4096",
         ),
+        (good().disk(Disk::nbd("/run/s").ephemeral(0)), "no overlay over a disk that an NBD server has"),
         (good().direct("/k", None, "a\nb"), "kernel command line has a control character"),
         (long_port, "port name"),
         (control, "SMBIOS field has a control character"),
@@ -124,6 +125,18 @@ fn what_qemu_would_misread_is_refused() {
         let error = arguments(&spec, &places(Serial::Captured, Accelerator::Tcg)).unwrap_err().to_string();
         assert!(error.contains(words), "got {error:?}, want {words:?}");
     }
+}
+
+#[test]
+fn a_disk_of_an_nbd_server_is_reached_over_its_socket() {
+    let spec = VmSpec::new("x", 64, 1).disk(Disk::nbd("/run/disk,socket"));
+    let args = arguments(&spec, &places(Serial::Captured, Accelerator::Tcg)).unwrap();
+    let node: Value =
+        serde_json::from_str(&args[args.iter().position(|arg| arg == "-blockdev").unwrap() + 1]).unwrap();
+    assert_eq!(node["driver"], "raw");
+    assert_eq!(node["file"]["driver"], "nbd");
+    assert_eq!(node["file"]["server"], json!({"type": "unix", "path": "/run/disk,socket"}));
+    assert_eq!(node["cache"]["no-flush"], false, "flushes reach the server");
 }
 
 fn bad_utf8() -> std::ffi::OsString {
