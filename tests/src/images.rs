@@ -39,6 +39,15 @@ impl Image {
         Self::of_recipe(&guest::source_folder()?.join("recipes/minimal.yaml"))
     }
 
+    /// An image of `recipes/minimal.yaml` that somebody has built, with its `.usr` file beside it.
+    ///
+    /// # Errors
+    /// The recipe cannot be read.
+    pub fn minimal_built(raw: &Path) -> Result<Self> {
+        let recipe = Recipe::load(&guest::source_folder()?.join("recipes/minimal.yaml"))?;
+        Ok(Self { raw: raw.to_owned(), usr: raw.with_extension("usr"), recipe })
+    }
+
     /// The image of `recipes/ferrite.yaml`.
     ///
     /// # Errors

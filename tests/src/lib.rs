@@ -20,6 +20,7 @@ pub mod hard_cases;
 mod http;
 mod images;
 mod iso;
+pub mod sweep;
 mod tools;
 
 pub use disk::DiskFile;

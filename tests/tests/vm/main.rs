@@ -11,6 +11,7 @@ mod power;
 mod services;
 mod state;
 mod support;
+mod sweep;
 mod table;
 mod torture;
 mod tries;
