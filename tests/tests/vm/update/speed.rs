@@ -148,7 +148,8 @@ fn an_update_beside_the_disk_the_link_and_rauc() -> Result<()> {
         format!("dd if=/dev/zero bs=1M count={slot_mib} 2> /dev/null | sha256sum > /dev/null"),
         "update_engine_client update > /dev/null".to_owned(),
         format!("wget -q -O /var/bundle.raucb {base}/bundle.raucb"),
-        "rauc install /var/bundle.raucb > /var/rauc-install.log 2>&1".to_owned(),
+        "rauc install /var/bundle.raucb > /var/said 2>&1 || { cat /var/said /var/rauc.log; false; }"
+            .to_owned(),
     ];
     let mut rows = vec![Vec::new(); commands.len()];
     for _ in 0..REPEATS {
