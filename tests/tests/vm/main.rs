@@ -8,6 +8,7 @@ mod ferrite;
 mod hard_cases;
 mod loader;
 mod power;
+mod reboot_lock;
 mod services;
 mod state;
 mod support;
