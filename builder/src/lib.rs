@@ -12,6 +12,7 @@
 pub mod bench;
 pub mod build;
 pub mod cli;
+pub mod cluster;
 pub mod cpio;
 pub mod direct;
 pub mod disk;

@@ -173,6 +173,11 @@ impl Console {
         self.shared.lock().bytes.clone()
     }
 
+    /// What was printed after the first `seen` bytes.
+    pub fn since(&self, seen: usize) -> Vec<u8> {
+        self.shared.lock().bytes.get(seen..).unwrap_or_default().to_vec()
+    }
+
     /// Everything printed until now without escape sequences and control characters.
     pub fn text(&self) -> String {
         plain(&self.shared.lock().bytes)
@@ -229,7 +234,7 @@ fn tail(bytes: &[u8]) -> String {
 }
 
 /// Text without escape sequences (ECMA-48: `ESC [ parameters final`, `ESC x`) and control characters but line feed and tab.
-fn plain(bytes: &[u8]) -> String {
+pub fn plain(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     let text = String::from_utf8_lossy(bytes);
     let mut chars = text.chars();

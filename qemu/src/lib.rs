@@ -29,6 +29,7 @@ pub mod ports;
 mod process;
 mod qmp;
 mod spec;
+pub mod switch;
 mod sys;
 mod terminal;
 pub mod toolbox;
@@ -36,9 +37,9 @@ mod vm;
 
 pub use admission::{Admission, Demand, admit};
 pub use argv::Accelerator;
-pub use console::{Console, ConsoleError};
+pub use console::{Console, ConsoleError, plain};
 pub use emulator::{Emulator, Firmware, LEAST_VERSION, Notice, Program, SystemError};
-pub use folder::FolderError;
+pub use folder::{FolderError, VmFolder, temporary_root};
 pub use qmp::{Event, Qmp, QmpError};
 pub use spec::{
     AccelChoice, Boot, Disk, DiskAccess, DiskBus, DiskCache, DiskFault, DiskFormat, DiskWrite, Forward,

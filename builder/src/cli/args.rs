@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use super::bench;
+use super::cluster;
 use super::completions::CompletionsArgs;
 use super::diff::DiffArgs;
 use super::doctor::DoctorArgs;
@@ -48,6 +49,8 @@ pub enum Command {
     ///
     /// Exit codes: 0 the machine ended; 1 refused or failed, stderr says why; 2 wrong use.
     Run(RunArgs),
+    /// Starts several machines on a network that can be broken
+    Cluster(cluster::args::Args),
     /// Explains an image: partitions, slots, signatures, hashes
     ///
     /// Exit codes: 0 the image boots and nothing is wrong; 1 it would not boot, something in it is damaged or it is no image;
@@ -311,12 +314,12 @@ fn parse_size(text: &str, units: &[(char, u32)]) -> Option<u32> {
     }
 }
 
-fn parse_mib(text: &str) -> Result<u32, String> {
+pub(super) fn parse_mib(text: &str) -> Result<u32, String> {
     let wrong = || "a size from 128 MiB to 64 GiB, for example 512, 512M or 2G".to_owned();
     parse_size(text, &[('M', 1), ('G', 1024)]).filter(|mib| (128..=65_536).contains(mib)).ok_or_else(wrong)
 }
 
-fn parse_gib(text: &str) -> Result<u32, String> {
+pub(super) fn parse_gib(text: &str) -> Result<u32, String> {
     let wrong = || "a size from 4 GiB to 2048 GiB, for example 8 or 8G".to_owned();
     parse_size(text, &[('G', 1), ('T', 1024)]).filter(|gib| (4..=2048).contains(gib)).ok_or_else(wrong)
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod cluster;
 mod completions;
 mod diff;
 mod doctor;
@@ -66,6 +67,7 @@ fn execute(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Build(args) => build_command(args),
         Command::Run(args) => run::run(args),
+        Command::Cluster(args) => cluster::run(args),
         Command::Inspect(args) => inspect_command(args),
         Command::Lock(args) => lock::run(args),
         Command::Validate(args) => validate::run(args),

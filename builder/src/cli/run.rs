@@ -18,7 +18,7 @@ use qemu::toolbox::Toolbox;
 use qemu::{AccelChoice, Disk, DiskFormat, Emulator, Notice, Serial, VmSpec};
 use serde::{Deserialize, Serialize};
 
-use super::args::{AccelChoice as AccelArg, RunArgs};
+use super::args::{AccelChoice as AccelArg, ImageArgs, RunArgs};
 use super::progress::Terminal;
 use super::{build_image, out_folder, recipe_path, style};
 use crate::build;
@@ -62,12 +62,12 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let user_data = args.user_data.as_deref().map(|path| user_data(path, args.no_validate)).transpose()?;
     let image = match &args.image {
         Some(image) => bootable(image, &terminal)?,
-        None => current_image(args)?,
+        None => current_image(&args.build)?,
     };
     let emulator = if args.system_qemu {
         Emulator::system(Notice::stderr())?
     } else {
-        toolbox(args, &terminal).emulator()?
+        toolbox(&args.build, &terminal).emulator()?
     };
     terminal.finish();
     let machine = Machine::beside(&image);
@@ -135,35 +135,30 @@ fn print_findings(findings: &Diagnostics) {
 }
 
 /// The fetched emulator, from the mirrors that were asked for.
-fn toolbox(args: &RunArgs, terminal: &Arc<Terminal>) -> Toolbox {
+pub(super) fn toolbox(build: &ImageArgs, terminal: &Arc<Terminal>) -> Toolbox {
     let usual = Toolbox::of_user();
-    let mirrors = MirrorSet::named(&args.build.mirror).unwrap_or_else(|| usual.mirrors.clone());
-    Toolbox {
-        mirrors,
-        offline: args.build.offline,
-        progress: Arc::clone(terminal) as Arc<dyn Progress>,
-        ..usual
-    }
+    let mirrors = MirrorSet::named(&build.mirror).unwrap_or_else(|| usual.mirrors.clone());
+    Toolbox { mirrors, offline: build.offline, progress: Arc::clone(terminal) as Arc<dyn Progress>, ..usual }
 }
 
 /// The recipe's image, built when there is none or when what it is made of has changed.
-fn current_image(args: &RunArgs) -> Result<PathBuf> {
-    let recipe_file = recipe_path(args.build.recipe.as_deref())?;
-    let out = out_folder(args.build.out.as_deref())?;
+pub(super) fn current_image(args: &ImageArgs) -> Result<PathBuf> {
+    let recipe_file = recipe_path(args.recipe.as_deref())?;
+    let out = out_folder(args.out.as_deref())?;
     let mut recipe = Recipe::load(&recipe_file)?;
-    if let Some(version) = &args.build.version {
+    if let Some(version) = &args.version {
         recipe.version = build::parse_version(version)?;
     }
     let image = out.join(format!("{}.raw", recipe.file_stem()));
     if build::is_current(&image, &recipe, &recipe_file)? {
         return Ok(image);
     }
-    Ok(build_image(&args.build, &[Format::Raw])?.image)
+    Ok(build_image(args, &[Format::Raw])?.image)
 }
 
 /// An image that the user names, if it is one of a disk: the firmware would only say that it found nothing. What is wrong
 /// inside it is for the boot loader to tell, and a reason to look.
-fn bootable(image: &Path, terminal: &Terminal) -> Result<PathBuf> {
+pub(super) fn bootable(image: &Path, terminal: &Terminal) -> Result<PathBuf> {
     if disk_format(image)?.is_none() {
         bail!(
             "{} is compressed as a whole, and a machine's disk is not\nhint: `zstd -d {0}` unpacks it; a .qcow2 is compressed and \
@@ -301,7 +296,7 @@ fn is_free(port: u16) -> bool {
 }
 
 /// The user's own public keys, so that plain `ssh -p` works for those who have some.
-fn own_keys() -> String {
+pub(super) fn own_keys() -> String {
     let Some(home) = std::env::var_os("HOME") else { return String::new() };
     let mut keys = String::new();
     for name in ["id_ed25519.pub", "id_ecdsa.pub", "id_rsa.pub"] {

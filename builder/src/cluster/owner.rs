@@ -1,0 +1,463 @@
+//! The process that owns a cluster: it starts the machines, watches them, and does what it is asked. With it everything ends.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use qemu::switch::Switch;
+use qemu::switch::dhcp::Server;
+use qemu::{AccelChoice, Admission, Demand, Disk, DiskFormat, Emulator, Net, Nic, Serial, Vm, VmSpec, admit};
+use serde::{Deserialize, Serialize};
+
+use super::layout::{self, Node};
+use super::protocol::{Action, Answer, LinkChange, NodeStatus, Request, Status};
+use super::timeline::Timeline;
+use super::{health, links, seed};
+
+/// Guest ports that this machine's loopback reaches: sshd and etcd's clients.
+const FORWARDED: [(u16, u16); 2] = [(0, SSH), (0, CLIENTS)];
+const SSH: u16 = 22;
+const CLIENTS: u16 = 2379;
+/// How often consoles are read and ends of machines noticed.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long all machines together may take to become healthy: far more than emulation needs on a busy host.
+const HEALTHY_LIMIT: Duration = Duration::from_secs(900);
+/// Pause between two questions about health.
+const ASK: Duration = Duration::from_millis(500);
+/// What QEMU needs beside the guest's memory, in MiB.
+const OVERHEAD_MIB: u64 = 128;
+/// A request is a short line; more is none of ours.
+const LONGEST_REQUEST: u64 = 64 << 10;
+
+/// What a cluster is made of. Written as JSON for the owner's process to read.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// Name of the cluster.
+    pub name: String,
+    /// Number of machines.
+    pub nodes: usize,
+    /// The image.
+    pub image: PathBuf,
+    /// Whether the image is qcow2 (else raw).
+    pub qcow2: bool,
+    /// Folder of disks, logs and the record: the cluster's own, removed with it.
+    pub folder: PathBuf,
+    /// Memory of each machine in MiB.
+    pub memory: u32,
+    /// Processors of each machine.
+    pub smp: u32,
+    /// Bytes of each machine's disk.
+    pub disk_bytes: u64,
+    /// User-data for all; `None` is [`seed::default_user_data`].
+    pub user_data: Option<Vec<u8>>,
+    /// Lines of `authorized_keys` for user `core`.
+    pub keys: String,
+    /// Emulation, even where KVM works.
+    pub tcg: bool,
+    /// The QEMU of this system, in place of the fetched one.
+    pub system_qemu: bool,
+}
+
+/// How to reach an owner, left in the cluster's folder.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The control socket.
+    pub socket: PathBuf,
+    /// The owner's process id.
+    pub owner: u32,
+}
+
+impl Record {
+    /// Where it lies in a cluster's folder.
+    pub const FILE: &'static str = "cluster.json";
+}
+
+/// A cluster and everything that it consists of.
+#[derive(Debug)]
+pub struct Owner {
+    plan: Plan,
+    emulator: Emulator,
+    cluster: Mutex<Cluster>,
+    ended: (Mutex<bool>, Condvar),
+    // Dropped last: the sockets' folder and the right to run.
+    _folder: qemu::VmFolder,
+    _admission: Admission,
+}
+
+#[derive(Debug)]
+struct Cluster {
+    // Machines end before the switch does.
+    machines: Vec<Machine>,
+    switch: Switch,
+    timeline: Timeline,
+}
+
+#[derive(Debug, Default)]
+struct Machine {
+    vm: Option<Vm>,
+    paused: bool,
+    /// Bytes of the console that are in the timeline.
+    seen: usize,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while it was held leaves at worst a request half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a cluster's machines and serves requests until one says that it shall end.
+///
+/// # Errors
+/// The emulator or the image cannot be had, a machine does not start, or there is no space.
+pub fn run(plan: Plan, emulator: Emulator) -> Result<()> {
+    let folder = qemu::VmFolder::create(&qemu::temporary_root())?;
+    let socket = folder.path().join("control");
+    let listener = UnixListener::bind(&socket).context("cannot make the control socket")?;
+    let owner = Arc::new(Owner::new(plan, emulator, folder)?);
+    owner.start_all()?;
+    let record = Record { socket, owner: std::process::id() };
+    // Last: who finds it can ask.
+    let path = owner.plan.folder.join(Record::FILE);
+    let new = path.with_extension("new");
+    std::fs::write(&new, serde_json::to_vec(&record)?)
+        .and_then(|()| std::fs::rename(&new, &path))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    let watcher = Arc::clone(&owner);
+    thread::spawn(move || watcher.watch());
+    let server = Arc::clone(&owner);
+    thread::spawn(move || server.serve(&listener));
+    let (ended, changed) = &owner.ended;
+    drop(changed.wait_while(locked(ended), |ended| !*ended).unwrap_or_else(PoisonError::into_inner));
+    let mut cluster = locked(&owner.cluster);
+    cluster.machines.clear();
+    drop(cluster);
+    std::fs::remove_dir_all(&owner.plan.folder)
+        .with_context(|| format!("cannot remove {}", owner.plan.folder.display()))
+}
+
+impl Owner {
+    fn new(plan: Plan, emulator: Emulator, folder: qemu::VmFolder) -> Result<Self> {
+        let vms = u64::try_from(plan.nodes)?;
+        let demand = Demand {
+            vms: u32::try_from(plan.nodes)?,
+            memory_mib: vms * (u64::from(plan.memory) + OVERHEAD_MIB),
+        };
+        let admission = admit(demand, &|line| eprintln!("{line}"))?;
+        let server =
+            Server::new(layout::SERVER_MAC, layout::SERVER, layout::PREFIX, layout::hosts(plan.nodes));
+        let switch = Switch::start(folder.path(), plan.nodes, u64::from(std::process::id()), Some(server))
+            .context("cannot start the network")?;
+        let log = plan.folder.join("timeline.log");
+        let timeline =
+            Timeline::create(&log, plan.nodes).with_context(|| format!("cannot write {}", log.display()))?;
+        let machines = (0..plan.nodes).map(|_| Machine::default()).collect();
+        Ok(Self {
+            plan,
+            emulator,
+            cluster: Mutex::new(Cluster { machines, switch, timeline }),
+            ended: (Mutex::new(false), Condvar::new()),
+            _folder: folder,
+            _admission: admission,
+        })
+    }
+
+    fn start_all(&self) -> Result<()> {
+        let mut cluster = locked(&self.cluster);
+        for node in Node::all(self.plan.nodes) {
+            let text = seed::default_user_data(node, self.plan.nodes).into_bytes();
+            let user_data = self.plan.user_data.as_ref().unwrap_or(&text);
+            seed::write(&self.seed(node), &self.plan.name, node, user_data)?;
+            self.start(&mut cluster, node)?;
+        }
+        Ok(())
+    }
+
+    fn seed(&self, node: Node) -> PathBuf {
+        self.plan.folder.join(format!("{node}.seed"))
+    }
+
+    fn spec(&self, cluster: &Cluster, node: Node) -> Result<VmSpec> {
+        let plan = &self.plan;
+        let port = cluster.switch.socket(node.index()).context("the network has no port for the machine")?;
+        let format = if plan.qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
+        let disk = Disk { format, ..Disk::raw(&plan.image) };
+        let overlay = plan.folder.join(format!("{node}.qcow2"));
+        let mut spec = VmSpec::new(format!("{}-{node}", plan.name), plan.memory, plan.smp)
+            .disk(disk.overlay(overlay, plan.disk_bytes))
+            .disk(Disk::raw(self.seed(node)).read_only())
+            .nic(Nic { mac: Some(node.mac()), net: Net::Stream(port.to_owned()) })
+            .user_net(FORWARDED)
+            .fw_cfg("opt/ferrite/hostname", node.name())
+            .fw_cfg("opt/ferrite/ssh-authorized-keys", plan.keys.clone())
+            .accel(if plan.tcg { AccelChoice::Tcg } else { AccelChoice::Auto })
+            .firmware_with_vars(plan.folder.join(format!("{node}.vars.fd")));
+        if let Some(nic) = spec.nics.last_mut() {
+            nic.mac = Some(node.outer_mac());
+        }
+        Ok(spec)
+    }
+
+    fn start(&self, cluster: &mut Cluster, node: Node) -> Result<()> {
+        let spec = self.spec(cluster, node)?;
+        // The cluster as a whole was admitted.
+        let vm = self
+            .emulator
+            .start_admitted(&spec, Serial::Captured, None)
+            .with_context(|| format!("cannot start {node}"))?;
+        cluster.timeline.line("cluster", &format!("{node}: power on"));
+        if let Some(machine) = cluster.machines.get_mut(node.index()) {
+            *machine = Machine { vm: Some(vm), paused: false, seen: 0 };
+        }
+        Ok(())
+    }
+
+    /// Keeps the timeline, and notices machines that end by themselves.
+    fn watch(&self) {
+        while !*locked(&self.ended.0) {
+            let mut cluster = locked(&self.cluster);
+            let Cluster { machines, timeline, .. } = &mut *cluster;
+            for (node, machine) in Node::all(self.plan.nodes).zip(machines) {
+                machine.follow(node, timeline);
+            }
+            drop(cluster);
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn serve(self: &Arc<Self>, listener: &UnixListener) {
+        for stream in listener.incoming().flatten() {
+            let owner = Arc::clone(self);
+            thread::spawn(move || owner.converse(stream));
+        }
+    }
+
+    fn converse(&self, stream: UnixStream) {
+        let mut line = String::new();
+        let read = BufReader::new((&stream).take(LONGEST_REQUEST)).read_line(&mut line);
+        let request = read.ok().and_then(|_| serde_json::from_str::<Request>(&line).ok());
+        let mut asker = Asker(stream);
+        let answer = match request {
+            None => Err(anyhow::anyhow!("not a request")),
+            Some(Request::AwaitHealthy) => self.await_healthy(&mut asker),
+            Some(request) => self.answer(&request),
+        };
+        let last = answer.unwrap_or_else(|error| Answer::Refused(format!("{error:#}")));
+        let ends = last == Answer::Done && line.trim() == "\"down\"";
+        // Somebody who has gone needs no answer.
+        let _ = asker.tell(&last);
+        if ends {
+            self.end();
+        }
+    }
+
+    fn end(&self) {
+        let (ended, changed) = &self.ended;
+        *locked(ended) = true;
+        changed.notify_all();
+    }
+
+    fn answer(&self, request: &Request) -> Result<Answer> {
+        match request {
+            Request::Status => return Ok(Answer::Status(self.status())),
+            Request::Log(from) => {
+                let (text, end) = locked(&self.cluster).timeline.read(*from)?;
+                return Ok(Answer::Log(text, end));
+            }
+            Request::Link(change) => self.change(change)?,
+            Request::Heal => {
+                let mut cluster = locked(&self.cluster);
+                cluster.switch.heal();
+                cluster.timeline.line("cluster", "all links healed");
+            }
+            Request::Act(action, nodes) => {
+                for node in self.known(nodes)? {
+                    self.act(*action, *node)?;
+                }
+            }
+            Request::Down | Request::AwaitHealthy => {}
+        }
+        Ok(Answer::Done)
+    }
+
+    fn known<'n>(&self, nodes: &'n [Node]) -> Result<&'n [Node]> {
+        match nodes.iter().find(|node| node.index() >= self.plan.nodes) {
+            Some(node) => bail!("there is no {node}: the cluster has {} machines", self.plan.nodes),
+            None => Ok(nodes),
+        }
+    }
+
+    fn change(&self, change: &LinkChange) -> Result<()> {
+        self.known(&change.from)?;
+        self.known(&change.to)?;
+        let mut cluster = locked(&self.cluster);
+        for (from, to) in links::pairs(change) {
+            cluster.switch.set_link(from.index(), to.index(), links::link(change));
+        }
+        let lines = links::describe(&cluster.switch, self.plan.nodes);
+        let text = if lines.is_empty() { "all links are whole".to_owned() } else { lines.join("; ") };
+        cluster.timeline.line("cluster", &text);
+        Ok(())
+    }
+
+    fn act(&self, action: Action, node: Node) -> Result<()> {
+        let mut cluster = locked(&self.cluster);
+        let Cluster { machines, timeline, .. } = &mut *cluster;
+        let machine = machines.get_mut(node.index()).with_context(|| format!("there is no {node}"))?;
+        machine.follow(node, timeline);
+        match (action, &mut machine.vm) {
+            (Action::Start, Some(_)) => bail!("{node} is on already"),
+            (Action::Start, None) => return self.start(&mut cluster, node),
+            (_, None) => bail!("{node} is off"),
+            (Action::Kill, Some(vm)) => {
+                vm.kill();
+                machine.vm = None;
+                timeline.line("cluster", &format!("{node}: killed"));
+            }
+            (Action::PowerCut, Some(vm)) => {
+                vm.kill();
+                machine.vm = None;
+                timeline.line("cluster", &format!("{node}: power cut"));
+                return self.start(&mut cluster, node);
+            }
+            (Action::Pause | Action::Resume, Some(vm)) => {
+                let pause = action == Action::Pause;
+                let (command, word) = if pause { ("stop", "paused") } else { ("cont", "resumed") };
+                vm.qmp().execute(command, &serde_json::json!({}), Duration::from_secs(10))?;
+                machine.paused = pause;
+                timeline.line("cluster", &format!("{node}: {word}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn status(&self) -> Status {
+        // Health takes seconds to find out; the cluster is not locked meanwhile.
+        let seen: Vec<_> = {
+            let cluster = locked(&self.cluster);
+            cluster.machines.iter().map(Machine::ports).collect()
+        };
+        let nodes: Vec<NodeStatus> = thread::scope(|scope| {
+            let asked: Vec<_> = Node::all(self.plan.nodes)
+                .zip(&seen)
+                .map(|(node, seen)| scope.spawn(move || seen.status(node)))
+                .collect();
+            asked.into_iter().filter_map(|asked| asked.join().ok()).collect()
+        });
+        Status {
+            name: self.plan.name.clone(),
+            healthy: nodes.iter().all(|node| node.healthy),
+            nodes,
+            links: links::describe(&locked(&self.cluster).switch, self.plan.nodes),
+            image: self.plan.image.clone(),
+            owner: std::process::id(),
+        }
+    }
+
+    /// Tells the asker of each machine that became healthy, until all are. When the asker goes away, the cluster ends.
+    fn await_healthy(&self, asker: &mut Asker) -> Result<Answer> {
+        let start = Instant::now();
+        let mut told = vec![false; self.plan.nodes];
+        loop {
+            let status = self.status();
+            for (told, node) in
+                told.iter_mut().zip(&status.nodes).filter(|(told, node)| node.healthy && !**told)
+            {
+                *told = true;
+                let after = start.elapsed().as_secs();
+                asker.tell(&Answer::Said(format!("{}: healthy after {after} s", node.name)))?;
+            }
+            if status.healthy {
+                return Ok(Answer::Done);
+            }
+            if asker.has_gone() {
+                self.end();
+                return Ok(Answer::Done);
+            }
+            if start.elapsed() > HEALTHY_LIMIT {
+                let why = status
+                    .nodes
+                    .iter()
+                    .filter_map(|node| Some(format!("{}: {}", node.name, node.reason.as_ref()?)));
+                bail!(
+                    "not healthy after {} s: {}",
+                    HEALTHY_LIMIT.as_secs(),
+                    why.collect::<Vec<_>>().join("; ")
+                );
+            }
+            thread::sleep(ASK);
+        }
+    }
+}
+
+/// Who asked.
+struct Asker(UnixStream);
+
+impl Asker {
+    fn tell(&mut self, answer: &Answer) -> io::Result<()> {
+        let mut line = serde_json::to_vec(answer)?;
+        line.push(b'\n');
+        self.0.write_all(&line)
+    }
+
+    /// Nothing comes after the request; an end of the stream does when the asker ends.
+    fn has_gone(&mut self) -> bool {
+        if self.0.set_nonblocking(true).is_err() {
+            return true;
+        }
+        let gone = matches!(self.0.read(&mut [0]), Ok(0));
+        gone || self.0.set_nonblocking(false).is_err()
+    }
+}
+
+/// What is known of a machine without asking it.
+struct Seen {
+    state: &'static str,
+    ssh: Option<u16>,
+    clients: Option<u16>,
+}
+
+impl Seen {
+    fn status(&self, node: Node) -> NodeStatus {
+        let health = match (self.state, self.clients) {
+            ("running", Some(port)) => health::ask(port),
+            (state, _) => Err(state.to_owned()),
+        };
+        NodeStatus {
+            name: node.name(),
+            state: self.state.to_owned(),
+            healthy: health.is_ok(),
+            reason: health.err(),
+            address: node.address().to_string(),
+            ssh_port: self.ssh,
+            client_port: self.clients,
+        }
+    }
+}
+
+impl Machine {
+    fn ports(&self) -> Seen {
+        let state = match (&self.vm, self.paused) {
+            (None, _) => "off",
+            (Some(_), true) => "paused",
+            (Some(_), false) => "running",
+        };
+        let port = |guest| self.vm.as_ref().and_then(|vm| vm.forwarded(guest));
+        Seen { state, ssh: port(SSH), clients: port(CLIENTS) }
+    }
+
+    fn follow(&mut self, node: Node, timeline: &mut Timeline) {
+        let Some(vm) = &mut self.vm else { return };
+        let ended = vm.wait_exit(Duration::ZERO).is_ok();
+        let new = vm.console().since(self.seen);
+        self.seen += new.len();
+        timeline.console(node.index(), &node.name(), &qemu::plain(&new));
+        if ended {
+            timeline.line("cluster", &format!("{node}: off"));
+            self.vm = None;
+        }
+    }
+}
