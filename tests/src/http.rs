@@ -18,8 +18,16 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// # Errors
 /// No connection, a status other than 200, or an answer that is not JSON.
 pub fn post_json(port: u16, path: &str, body: &Value) -> Result<Value> {
+    post_json_within(port, path, body, LIMIT)
+}
+
+/// The same for an answer that may not come; whether the request was carried out is not known then.
+///
+/// # Errors
+/// As [`post_json`].
+pub fn post_json_within(port: u16, path: &str, body: &Value, limit: Duration) -> Result<Value> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("cannot connect")?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(limit))?;
     let body = body.to_string();
     // HTTP/1.0: the answer comes in one piece and ends with the connection (RFC 1945).
     let request = format!(

@@ -10,6 +10,7 @@
     )
 )]
 
+pub mod bench;
 pub mod budgets;
 pub mod channel;
 pub mod conformance;
@@ -17,6 +18,7 @@ mod disk;
 pub mod etcd;
 mod guest;
 pub mod hard_cases;
+pub mod history;
 mod http;
 mod images;
 mod iso;
@@ -25,7 +27,7 @@ mod tools;
 
 pub use disk::DiskFile;
 pub use guest::{Guest, GuestOptions, Output, scratch};
-pub use http::{FileServer, post_json};
+pub use http::{FileServer, post_json, post_json_within};
 pub use images::{Image, sparse_copy};
 pub use iso::joliet;
 pub use tools::Tools;

@@ -49,7 +49,9 @@ pub enum Command {
     ///
     /// Exit codes: 0 the machine ended; 1 refused or failed, stderr says why; 2 wrong use.
     Run(RunArgs),
-    /// Starts several machines on a network that can be broken
+    /// Starts several machines on a network that can be broken, and breaks them and it
+    ///
+    /// Exit codes: 0 done; 1 refused or failed, stderr says why; 2 wrong use.
     Cluster(cluster::args::Args),
     /// Explains an image: partitions, slots, signatures, hashes
     ///

@@ -52,7 +52,7 @@ fn write_all(command: &Command, path: &str, folder: &Path, written: &mut Vec<Str
     let file = folder.join(Man::new(command.clone()).get_filename());
     fs::write(&file, page(command, path)?).with_context(|| format!("cannot write {}", file.display()))?;
     written.push(format!("{}\n", file.display()));
-    for sub in command.get_subcommands() {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         write_all(sub, format!("{path} {}", sub.get_name()).trim_start(), folder, written)?;
     }
     Ok(())

@@ -123,6 +123,79 @@ pub const NOTES: &[Notes] = &[
         ],
     },
     Notes {
+        command: "cluster up",
+        files: &[
+            (
+                "cluster-NAME/",
+                "Disks, logs and user-data of the machines, beside the image; removed with the cluster.",
+            ),
+            ("ssh/", "The key pair whose public half the machines get, beside the image."),
+            CACHE,
+        ],
+        environment: &[
+            CACHE_VARIABLE,
+            SOURCE,
+            TARGET,
+            ("TMPDIR", "Sockets of running machines and of the network between them."),
+        ],
+        examples: &[
+            ("ferrite cluster up", "three machines, one etcd cluster"),
+            (
+                "ferrite cluster up --name lab --nodes 5 --user-data lab.yml",
+                "five with a cloud-config of your own",
+            ),
+        ],
+    },
+    Notes {
+        command: "cluster partition",
+        files: &[],
+        environment: &[],
+        examples: &[
+            ("ferrite cluster partition 1", "node1 alone, all others together"),
+            (
+                "ferrite cluster partition 1,2 3 --one-way",
+                "node3 hears nothing of the others, and they hear it",
+            ),
+        ],
+    },
+    Notes {
+        command: "cluster link",
+        files: &[],
+        environment: &[],
+        examples: &[
+            ("ferrite cluster link 1 2,3 --delay 40 --jitter 10 --loss 1.5", "a bad line to node1"),
+            ("ferrite cluster link 2 3 --cut --one-way", "node3 hears nothing of node2"),
+        ],
+    },
+    Notes {
+        command: "cluster certs",
+        files: &[
+            (
+                "DIR/ca.pem, ca-key.pem",
+                "The authority. Who has the key can make certificates: it belongs on no machine.",
+            ),
+            (
+                "DIR/NAME.pem, NAME-key.pem, NAME.yml",
+                "A machine's certificate, its key, and both as a cloud-config.",
+            ),
+            ("DIR/client.pem, client-key.pem", "For etcdctl and the like."),
+        ],
+        environment: &[],
+        examples: &[(
+            "ferrite cluster certs tls node1=10.0.0.11 node2=10.0.0.12 node3=10.0.0.13",
+            "everything for three machines",
+        )],
+    },
+    Notes {
+        command: "cluster ssh",
+        files: &[],
+        environment: &[],
+        examples: &[
+            ("ferrite cluster ssh 1", "a shell on node1"),
+            ("ferrite cluster ssh node2 journalctl -u etcd --no-pager", "a command"),
+        ],
+    },
+    Notes {
         command: "inspect",
         files: &[],
         environment: &[],
@@ -383,7 +456,7 @@ mod tests {
     /// Every command below this one, itself included, with its path.
     fn all(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
         found.push((path.to_owned(), command.clone()));
-        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help" && !sub.is_hide_set()) {
             all(sub, format!("{path} {}", sub.get_name()).trim_start(), found);
         }
     }

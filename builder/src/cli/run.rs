@@ -124,6 +124,11 @@ fn user_data(path: &Path, no_validate: bool) -> Result<UserData> {
     Ok(UserData { bytes, is_ignition })
 }
 
+/// The same for machines that are given it as a file: its bytes, as they are.
+pub(super) fn checked_user_data(path: &Path, no_validate: bool) -> Result<Vec<u8>> {
+    user_data(path, no_validate).map(|found| found.bytes)
+}
+
 fn pack(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes)?;

@@ -1,35 +1,69 @@
 //! Whether a machine's etcd serves: its own `/health`, which reads through a quorum (etcd 3.5, "Monitoring etcd").
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use reqwest::blocking::Client;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::certs;
 
 /// How long an answer may take: longer than an election, short for somebody who waits.
 const LIMIT: Duration = Duration::from_secs(3);
-/// More than an answer has.
-const MOST: u64 = 64 << 10;
 
-/// Asks; the error is why the machine is not healthy.
-pub fn ask(port: u16) -> Result<(), String> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let stream = TcpStream::connect_timeout(&address, LIMIT).map_err(|_| "no connection".to_owned())?;
-    let exchange = || -> std::io::Result<Vec<u8>> {
-        stream.set_read_timeout(Some(LIMIT))?;
-        stream.set_write_timeout(Some(LIMIT))?;
-        (&stream).write_all(b"GET /health HTTP/1.0\r\nHost: etcd\r\n\r\n")?;
-        let mut answer = Vec::new();
-        (&stream).take(MOST).read_to_end(&mut answer)?;
-        Ok(answer)
-    };
-    // Whoever forwards the port accepts before the machine does, and hangs up when nobody listens there.
-    let answer = exchange().map_err(|_| "etcd does not answer".to_owned())?;
-    judge(&String::from_utf8_lossy(&answer))
+/// Who asks.
+#[derive(Debug)]
+pub struct Prober {
+    client: Client,
+    scheme: &'static str,
+}
+
+impl Prober {
+    /// Asks by plain HTTP, or with the client's certificate of a folder of certificates.
+    ///
+    /// # Errors
+    /// The certificates cannot be used.
+    pub fn new(certificates: Option<&Path>) -> Result<Self> {
+        let builder = Client::builder().no_proxy().timeout(LIMIT);
+        let (builder, scheme) = match certificates {
+            None => (builder, "http"),
+            Some(folder) => (builder.tls_backend_preconfigured(tls(folder)?), "https"),
+        };
+        Ok(Self { client: builder.build().context("no HTTP client")?, scheme })
+    }
+
+    /// Asks the etcd behind a port of this machine's loopback; the error is why it is not healthy.
+    pub fn ask(&self, port: u16) -> Result<(), String> {
+        let url = format!("{}://{}:{port}/health", self.scheme, Ipv4Addr::LOCALHOST);
+        // Whoever forwards the port accepts before the machine does, and hangs up when nobody listens there.
+        let answer = self.client.get(url).send().and_then(reqwest::blocking::Response::text);
+        judge(&answer.map_err(|_| "etcd does not answer".to_owned())?)
+    }
+}
+
+fn tls(folder: &Path) -> Result<rustls::ClientConfig> {
+    let (certificate, key) = certs::paths(folder, certs::CLIENT);
+    let chain: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(&certificate)?.collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(&key)?;
+    let mut roots = rustls::RootCertStore::empty();
+    for authority in CertificateDer::pem_file_iter(certs::paths(folder, certs::AUTHORITY).0)? {
+        roots.add(authority?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?)
 }
 
 fn judge(answer: &str) -> Result<(), String> {
-    let (_, body) = answer.split_once("\r\n\r\n").ok_or("etcd does not answer")?;
     let value: serde_json::Value =
-        serde_json::from_str(body.trim()).map_err(|_| "etcd answers something else".to_owned())?;
+        serde_json::from_str(answer).map_err(|_| "etcd answers something else".to_owned())?;
     if value.get("health").and_then(|health| health.as_str()) == Some("true") {
         return Ok(());
     }
@@ -43,10 +77,19 @@ mod tests {
 
     #[test]
     fn etcds_own_words_decide() {
-        let answer = |body: &str| judge(&format!("HTTP/1.0 200 OK\r\nA: b\r\n\r\n{body}\n"));
-        assert_eq!(answer(r#"{"health":"true","reason":""}"#), Ok(()));
-        let refused = answer(r#"{"health":"false","reason":"RAFT NO LEADER"}"#);
+        assert_eq!(judge("{\"health\":\"true\",\"reason\":\"\"}\n"), Ok(()));
+        let refused = judge(r#"{"health":"false","reason":"RAFT NO LEADER"}"#);
         assert_eq!(refused, Err("etcd is not healthy: RAFT NO LEADER".to_owned()));
-        assert!(answer("<html>").is_err() && judge("").is_err());
+        assert!(judge("<html>").is_err() && judge("").is_err());
+    }
+
+    #[test]
+    fn a_client_is_made_of_a_folder_of_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Prober::new(Some(dir.path())).is_err(), "nothing is there");
+        let now = Duration::from_secs(1_790_000_000);
+        let authority = certs::Authority::in_folder(dir.path(), now).unwrap();
+        certs::write(dir.path(), certs::CLIENT, &authority.client("client", now, 30).unwrap()).unwrap();
+        assert_eq!(Prober::new(Some(dir.path())).unwrap().scheme, "https");
     }
 }

@@ -3,6 +3,7 @@
 //! [`layout`] says who is who, [`seed`] what each machine is told, [`owner`] runs the machines and answers requests
 //! ([`protocol`]), [`client`] asks. Where to start reading: [`owner::Owner`].
 
+pub mod certs;
 pub mod client;
 mod health;
 pub mod janitor;

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 use qemu::switch::Switch;
@@ -13,10 +13,12 @@ use qemu::switch::dhcp::Server;
 use qemu::{AccelChoice, Admission, Demand, Disk, DiskFormat, Emulator, Net, Nic, Serial, Vm, VmSpec, admit};
 use serde::{Deserialize, Serialize};
 
+use super::certs::Authority;
+use super::health::Prober;
 use super::layout::{self, Node};
 use super::protocol::{Action, Answer, LinkChange, NodeStatus, Request, Status};
 use super::timeline::Timeline;
-use super::{health, links, seed};
+use super::{certs, links, seed};
 
 /// Guest ports that this machine's loopback reaches: sshd and etcd's clients.
 const FORWARDED: [(u16, u16); 2] = [(0, SSH), (0, CLIENTS)];
@@ -28,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const HEALTHY_LIMIT: Duration = Duration::from_secs(900);
 /// Pause between two questions about health.
 const ASK: Duration = Duration::from_millis(500);
+/// Clusters of the bench live for hours.
+const CERTIFICATE_DAYS: u32 = 365;
 /// What QEMU needs beside the guest's memory, in MiB.
 const OVERHEAD_MIB: u64 = 128;
 /// A request is a short line; more is none of ours.
@@ -40,6 +44,8 @@ pub struct Plan {
     pub name: String,
     /// Number of machines.
     pub nodes: usize,
+    /// Those that are not switched on at first.
+    pub off: Vec<Node>,
     /// The image.
     pub image: PathBuf,
     /// Whether the image is qcow2 (else raw).
@@ -52,14 +58,45 @@ pub struct Plan {
     pub smp: u32,
     /// Bytes of each machine's disk.
     pub disk_bytes: u64,
-    /// User-data for all; `None` is [`seed::default_user_data`].
-    pub user_data: Option<Vec<u8>>,
+    /// User-data for all.
+    pub user_data: Vec<u8>,
+    /// etcd speaks TLS: each machine gets a certificate along with its user-data, which is a plain cloud-config then.
+    pub tls: bool,
     /// Lines of `authorized_keys` for user `core`.
     pub keys: String,
-    /// Emulation, even where KVM works.
-    pub tcg: bool,
+    /// How the processors are run.
+    pub processors: Processors,
     /// The QEMU of this system, in place of the fetched one.
     pub system_qemu: bool,
+}
+
+impl Plan {
+    /// Where the certificates are, when there are any.
+    pub fn certificates(&self) -> PathBuf {
+        self.folder.join("tls")
+    }
+}
+
+/// How processors are run: [`AccelChoice`], as the plan has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Processors {
+    /// By KVM where it works.
+    Auto,
+    /// By KVM or not at all.
+    Kvm,
+    /// By emulation.
+    Tcg,
+}
+
+impl From<Processors> for AccelChoice {
+    fn from(choice: Processors) -> Self {
+        match choice {
+            Processors::Auto => Self::Auto,
+            Processors::Kvm => Self::Kvm,
+            Processors::Tcg => Self::Tcg,
+        }
+    }
 }
 
 /// How to reach an owner, left in the cluster's folder.
@@ -81,6 +118,7 @@ impl Record {
 pub struct Owner {
     plan: Plan,
     emulator: Emulator,
+    prober: Prober,
     cluster: Mutex<Cluster>,
     ended: (Mutex<bool>, Condvar),
     // Dropped last: the sockets' folder and the right to run.
@@ -139,6 +177,24 @@ pub fn run(plan: Plan, emulator: Emulator) -> Result<()> {
         .with_context(|| format!("cannot remove {}", owner.plan.folder.display()))
 }
 
+/// The folder of certificates, with the authority's and the client's, when etcd speaks TLS.
+fn certificates(plan: &Plan) -> Result<Option<PathBuf>> {
+    if !plan.tls {
+        return Ok(None);
+    }
+    let folder = plan.certificates();
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let authority = Authority::in_folder(&folder, now())?;
+    certs::write(&folder, certs::CLIENT, &authority.client(certs::CLIENT, now(), CERTIFICATE_DAYS)?)?;
+    Ok(Some(folder))
+}
+
+/// Time since 1970.
+fn now() -> Duration {
+    // A clock before 1970 makes certificates that nobody believes, as it should.
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 impl Owner {
     fn new(plan: Plan, emulator: Emulator, folder: qemu::VmFolder) -> Result<Self> {
         let vms = u64::try_from(plan.nodes)?;
@@ -147,6 +203,7 @@ impl Owner {
             memory_mib: vms * (u64::from(plan.memory) + OVERHEAD_MIB),
         };
         let admission = admit(demand, &|line| eprintln!("{line}"))?;
+        let prober = Prober::new(certificates(&plan)?.as_deref())?;
         let server =
             Server::new(layout::SERVER_MAC, layout::SERVER, layout::PREFIX, layout::hosts(plan.nodes));
         let switch = Switch::start(folder.path(), plan.nodes, u64::from(std::process::id()), Some(server))
@@ -158,6 +215,7 @@ impl Owner {
         Ok(Self {
             plan,
             emulator,
+            prober,
             cluster: Mutex::new(Cluster { machines, switch, timeline }),
             ended: (Mutex::new(false), Condvar::new()),
             _folder: folder,
@@ -168,12 +226,24 @@ impl Owner {
     fn start_all(&self) -> Result<()> {
         let mut cluster = locked(&self.cluster);
         for node in Node::all(self.plan.nodes) {
-            let text = seed::default_user_data(node, self.plan.nodes).into_bytes();
-            let user_data = self.plan.user_data.as_ref().unwrap_or(&text);
-            seed::write(&self.seed(node), &self.plan.name, node, user_data)?;
-            self.start(&mut cluster, node)?;
+            seed::write(&self.seed(node), &self.plan.name, node, &self.user_data(node)?)?;
+            if !self.plan.off.contains(&node) {
+                self.start(&mut cluster, node)?;
+            }
         }
         Ok(())
+    }
+
+    /// What a machine is told.
+    fn user_data(&self, node: Node) -> Result<Vec<u8>> {
+        if !self.plan.tls {
+            return Ok(self.plan.user_data.clone());
+        }
+        let folder = self.plan.certificates();
+        let authority = Authority::in_folder(&folder, now())?;
+        let pair = authority.machine(&node.name(), &[node.address().into()], now(), CERTIFICATE_DAYS)?;
+        certs::write(&folder, &node.name(), &pair)?;
+        seed::with_part(&self.plan.user_data, &certs::cloud_config(&authority, &pair))
     }
 
     fn seed(&self, node: Node) -> PathBuf {
@@ -193,7 +263,7 @@ impl Owner {
             .user_net(FORWARDED)
             .fw_cfg("opt/ferrite/hostname", node.name())
             .fw_cfg("opt/ferrite/ssh-authorized-keys", plan.keys.clone())
-            .accel(if plan.tcg { AccelChoice::Tcg } else { AccelChoice::Auto })
+            .accel(plan.processors.into())
             .firmware_with_vars(plan.folder.join(format!("{node}.vars.fd")));
         if let Some(nic) = spec.nics.last_mut() {
             nic.mac = Some(node.outer_mac());
@@ -262,7 +332,8 @@ impl Owner {
 
     fn answer(&self, request: &Request) -> Result<Answer> {
         match request {
-            Request::Status => return Ok(Answer::Status(self.status())),
+            Request::Status => return Ok(Answer::Status(self.health())),
+            Request::Machines => return Ok(Answer::Status(self.status(&|_| Err("not asked".to_owned())))),
             Request::Log(from) => {
                 let (text, end) = locked(&self.cluster).timeline.read(*from)?;
                 return Ok(Answer::Log(text, end));
@@ -334,7 +405,12 @@ impl Owner {
         Ok(())
     }
 
-    fn status(&self) -> Status {
+    fn health(&self) -> Status {
+        self.status(&|port| self.prober.ask(port))
+    }
+
+    /// How all is; `ask` finds out about the etcd behind a port.
+    fn status(&self, ask: &Ask) -> Status {
         // Health takes seconds to find out; the cluster is not locked meanwhile.
         let seen: Vec<_> = {
             let cluster = locked(&self.cluster);
@@ -343,7 +419,7 @@ impl Owner {
         let nodes: Vec<NodeStatus> = thread::scope(|scope| {
             let asked: Vec<_> = Node::all(self.plan.nodes)
                 .zip(&seen)
-                .map(|(node, seen)| scope.spawn(move || seen.status(node)))
+                .map(|(node, seen)| scope.spawn(move || seen.status(node, ask)))
                 .collect();
             asked.into_iter().filter_map(|asked| asked.join().ok()).collect()
         });
@@ -353,6 +429,7 @@ impl Owner {
             nodes,
             links: links::describe(&locked(&self.cluster).switch, self.plan.nodes),
             image: self.plan.image.clone(),
+            certificates: self.plan.tls.then(|| self.plan.certificates()),
             owner: std::process::id(),
         }
     }
@@ -362,7 +439,7 @@ impl Owner {
         let start = Instant::now();
         let mut told = vec![false; self.plan.nodes];
         loop {
-            let status = self.status();
+            let status = self.health();
             for (told, node) in
                 told.iter_mut().zip(&status.nodes).filter(|(told, node)| node.healthy && !**told)
             {
@@ -393,6 +470,9 @@ impl Owner {
     }
 }
 
+/// Whether the etcd behind a port of this machine serves, and why not.
+type Ask = dyn Fn(u16) -> Result<(), String> + Sync;
+
 /// Who asked.
 struct Asker(UnixStream);
 
@@ -421,9 +501,9 @@ struct Seen {
 }
 
 impl Seen {
-    fn status(&self, node: Node) -> NodeStatus {
+    fn status(&self, node: Node, ask: &Ask) -> NodeStatus {
         let health = match (self.state, self.clients) {
-            ("running", Some(port)) => health::ask(port),
+            ("running", Some(port)) => ask(port),
             (state, _) => Err(state.to_owned()),
         };
         NodeStatus {

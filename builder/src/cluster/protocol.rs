@@ -14,6 +14,8 @@ pub enum Request {
     AwaitHealthy,
     /// How it is.
     Status,
+    /// The same without asking any etcd, which may take seconds.
+    Machines,
     /// Set links.
     Link(LinkChange),
     /// Make all links perfect again.
@@ -90,6 +92,8 @@ pub struct Status {
     pub links: Vec<String>,
     /// The image that they run.
     pub image: PathBuf,
+    /// The folder of certificates, when etcd speaks TLS.
+    pub certificates: Option<PathBuf>,
     /// The owner's process id.
     pub owner: u32,
 }

@@ -28,9 +28,10 @@ impl Shell {
     pub(super) fn missing_members(&self) -> Vec<String> {
         let units =
             HEALTH_MEMBERS.iter().filter_map(|name| self.sup.lookup(name).and_then(|id| self.sup.unit(id)));
-        // Without a job and not failed: this boot was not meant to start it.
+        // Down without a job and not failed: this boot was not meant to start it.
         let missing = units.filter(|unit| {
-            !unit.active().is_up() && (unit.job.is_some() || unit.active() == ActiveState::Failed)
+            let tried = matches!(unit.active(), ActiveState::Failed | ActiveState::Activating);
+            !unit.active().is_up() && (unit.job.is_some() || tried)
         });
         let mut lines: Vec<String> = missing
             .map(|unit| {

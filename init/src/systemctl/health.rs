@@ -1,9 +1,10 @@
 //! `init health`: is this boot a good one? Runs before `boot-complete.target`, and so before the slot is marked good.
 //!
 //! What counts is local (SAFETY 15): a usable STATE, the network configured, sshd, the update engine and etcd running. A unit counts if this
-//! boot is meant to start it. etcd tells that it is ready only when its cluster has a quorum, which is other machines'
-//! business: a process that has run without a restart for [`STEADY`] counts as well.
+//! boot is meant to start it. etcd tells that it is ready, and answers anybody, only when its cluster has a quorum, which is other
+//! machines' business: a process that has run for [`STEADY`] counts as well, whatever became of those before it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -37,9 +38,10 @@ pub fn run() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let begin = Instant::now();
+    let mut seen = Seen::default();
     loop {
         let verdicts: Result<Vec<Verdict>, ClientError> =
-            MEMBERS.iter().map(|unit| look(unit, begin.elapsed())).collect();
+            MEMBERS.iter().map(|unit| look(unit, &mut seen)).collect();
         match verdicts {
             Err(error) => {
                 eprintln!("{error}");
@@ -70,16 +72,32 @@ fn complain(reason: &str) {
     say(Level::Error, format_args!("this boot is not healthy: {reason}"));
 }
 
-fn look(unit: &str, elapsed: Duration) -> Result<Verdict, ClientError> {
-    let answer = Client::connect()?.call(Method::Show { unit: unit.to_owned() })?;
-    Ok(answer.units.first().map_or(Verdict::Good, |view| judge(view, elapsed)))
+/// Since when each unit has had its main process.
+#[derive(Debug, Default)]
+struct Seen(BTreeMap<&'static str, (u32, Instant)>);
+
+impl Seen {
+    /// How long `process` has been the unit's main process, as far as was looked.
+    fn age(&mut self, unit: &'static str, process: u32) -> Duration {
+        let (known, since) = self.0.entry(unit).or_insert_with(|| (process, Instant::now()));
+        if *known != process {
+            (*known, *since) = (process, Instant::now());
+        }
+        since.elapsed()
+    }
 }
 
-fn judge(view: &UnitView, elapsed: Duration) -> Verdict {
+fn look(unit: &'static str, seen: &mut Seen) -> Result<Verdict, ClientError> {
+    let answer = Client::connect()?.call(Method::Show { unit: unit.to_owned() })?;
+    Ok(answer.units.first().map_or(Verdict::Good, |view| judge(view, seen.age(unit, view.main_pid))))
+}
+
+/// `age` is how long the main process has run.
+fn judge(view: &UnitView, age: Duration) -> Verdict {
     match view.active.as_str() {
         "active" | "reloading" => Verdict::Good,
         "failed" => Verdict::Bad(format!("{} has failed: {} {}", view.name, view.result, view.reason)),
-        "activating" if view.main_pid != 0 && view.restarts == 0 && elapsed >= STEADY => Verdict::Good,
+        "activating" if view.main_pid != 0 && age >= STEADY => Verdict::Good,
         "inactive" if view.job.is_none() => Verdict::Good, // this boot is not meant to start it
         _ => Verdict::Wait,
     }
@@ -91,21 +109,30 @@ mod tests {
 
     #[test]
     fn only_what_was_meant_to_run_and_does_not_makes_a_boot_bad() {
-        let view = |active: &str, job: Option<&str>, main_pid: u32, restarts: u32| UnitView {
+        let view = |active: &str, job: Option<&str>, main_pid: u32| UnitView {
             name: "etcd.service".to_owned(),
             active: active.to_owned(),
             job: job.map(str::to_owned),
             main_pid,
-            restarts,
             ..UnitView::default()
         };
         let later = Duration::from_secs(30);
-        assert_eq!(judge(&view("active", None, 5, 0), Duration::ZERO), Verdict::Good);
-        assert_eq!(judge(&view("inactive", None, 0, 0), Duration::ZERO), Verdict::Good);
-        assert_eq!(judge(&view("inactive", Some("start"), 0, 0), later), Verdict::Wait);
-        assert_eq!(judge(&view("activating", Some("start"), 5, 0), Duration::ZERO), Verdict::Wait);
-        assert_eq!(judge(&view("activating", Some("start"), 5, 0), later), Verdict::Good);
-        assert_eq!(judge(&view("activating", Some("start"), 5, 1), later), Verdict::Wait);
-        assert!(matches!(judge(&view("failed", None, 0, 0), later), Verdict::Bad(_)));
+        assert_eq!(judge(&view("active", None, 5), Duration::ZERO), Verdict::Good);
+        assert_eq!(judge(&view("inactive", None, 0), Duration::ZERO), Verdict::Good);
+        assert_eq!(judge(&view("inactive", Some("start"), 0), later), Verdict::Wait);
+        assert_eq!(judge(&view("activating", Some("start"), 5), Duration::ZERO), Verdict::Wait);
+        assert_eq!(judge(&view("activating", Some("start"), 5), later), Verdict::Good);
+        // Between two processes.
+        assert_eq!(judge(&view("activating", None, 0), later), Verdict::Wait);
+        assert!(matches!(judge(&view("failed", None, 0), later), Verdict::Bad(_)));
+    }
+
+    #[test]
+    fn a_process_that_takes_the_place_of_another_is_young() {
+        let mut seen = Seen::default();
+        seen.age("etcd.service", 5);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(seen.age("etcd.service", 5) >= Duration::from_millis(20));
+        assert!(seen.age("etcd.service", 6) < Duration::from_millis(20));
     }
 }

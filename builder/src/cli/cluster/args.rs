@@ -1,10 +1,12 @@
 //! The command line of `ferrite cluster`.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Subcommand};
 
 use crate::cli::args::{AccelChoice, ImageArgs, parse_gib, parse_mib};
+use crate::cluster::certs;
 use crate::cluster::layout::{MOST, Node};
 
 /// Arguments of `cluster`.
@@ -21,9 +23,10 @@ pub enum Command {
     /// Starts a cluster and returns when it is healthy
     ///
     /// The machines run one image on a private network (10.90.0.0/24), each with a second card to this machine, through which
-    /// ssh and etcd's clients reach them. One process owns all of it; with it everything ends and is removed.
+    /// ssh and etcd's clients reach them. Unless user-data says otherwise, they are one etcd cluster. One process owns all of it;
+    /// with it everything ends and is removed.
     ///
-    /// Exit codes: 0 healthy; 1 refused or failed, stderr says why; 2 wrong use.
+    /// Exit codes: 0 healthy; 1 refused, failed or not healthy in time, stderr says why; 2 wrong use.
     Up(UpArgs),
     /// Shows the machines, their health and the links that are not whole
     ///
@@ -31,31 +34,61 @@ pub enum Command {
     Status(StatusArgs),
     /// Cuts all links between groups of machines
     ///
-    /// `partition 1 2,3` cuts node1 off from the other two; `partition 1` from all others. What comes from DHCP still does.
+    /// `partition 1 2,3` cuts node1 off from the other two; `partition 1` from all others. This machine reaches all of them as before,
+    /// and the network's DHCP server does too.
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster or machine; 2 wrong use.
     Partition(PartitionArgs),
     /// Makes links slow or lossy, or cuts them
+    ///
+    /// What is said replaces what was said before of the same links; without options they are whole again.
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster or machine; 2 wrong use.
     Link(LinkArgs),
     /// Makes all links whole again
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster; 2 wrong use.
     Heal(Named),
     /// Ends machines at once, as by a power cut; they stay off
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster or machine, or one is off; 2 wrong use.
     Kill(NodesArgs),
     /// Switches on machines that are off
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster or machine, or one is on; 2 wrong use.
     Start(NodesArgs),
     /// Cuts the power of machines and switches them on again
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster or machine, or one is off; 2 wrong use.
     PowerCut(NodesArgs),
     /// Stops the processors of machines
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster or machine, or one is off; 2 wrong use.
     Pause(NodesArgs),
     /// Lets paused machines go on
+    ///
+    /// Exit codes: 0 done; 1 there is no such cluster or machine, or one is off; 2 wrong use.
     Resume(NodesArgs),
     /// Opens a shell on a machine, or runs a command there
     ///
-    /// Exit codes: those of ssh, which has those of the command; 1 there is no such cluster or machine.
+    /// The exit code is that of ssh, which has that of the command.
+    ///
+    /// Exit codes: 0 it ended well; 1 there is no such cluster or machine, or it is off; 2 wrong use.
     Ssh(SshArgs),
     /// Prints what all consoles printed and what was done to the machines, in one timeline
+    ///
+    /// Exit codes: 0 printed; 1 there is no such cluster; 2 wrong use.
     Logs(LogsArgs),
+    /// Makes certificates for etcd: an authority, one for each machine, one for a client
+    ///
+    /// The authority of DIR is used when there is one. Beside the PEM files lies NAME.yml for each machine, a cloud-config that puts its
+    /// files into /etc/etcd/tls. The files of a machine that has them already are made anew.
+    ///
+    /// Exit codes: 0 made; 1 refused or failed, stderr says why; 2 wrong use.
+    Certs(CertsArgs),
     /// Ends a cluster and removes everything that belongs to it
     ///
-    /// Exit codes: 0 ended, or there was none; 1 failed; 2 wrong use.
+    /// Exit codes: 0 ended, or there was none; 1 failed, stderr says why; 2 wrong use.
     Down(Named),
     /// Owns a cluster: reads its plan from stdin
     #[command(hide = true)]
@@ -90,6 +123,12 @@ pub struct UpArgs {
     /// User-data for all machines, in place of a cloud-config that makes one etcd cluster of them
     #[arg(long, value_name = "FILE")]
     pub user_data: Option<PathBuf>,
+    /// Hand over user-data that has mistakes
+    #[arg(long, requires = "user_data")]
+    pub no_validate: bool,
+    /// Give etcd certificates, made for this cluster; with --user-data, a plain cloud-config that uses /etc/etcd/tls
+    #[arg(long)]
+    pub tls: bool,
     /// The image to boot (.raw or .qcow2), in place of the recipe's
     #[arg(long, value_name = "FILE", conflicts_with_all = ["recipe", "version"])]
     pub image: Option<PathBuf>,
@@ -114,6 +153,9 @@ pub struct UpArgs {
     /// Stay here as the owner; the cluster ends with this command
     #[arg(long)]
     pub foreground: bool,
+    /// Print JSON: what `status --json` prints
+    #[arg(long, conflicts_with = "foreground")]
+    pub json: bool,
 }
 
 /// Arguments of `cluster status`.
@@ -206,12 +248,55 @@ pub struct LogsArgs {
     pub follow: bool,
 }
 
+/// Arguments of `cluster certs`.
+#[derive(Debug, ClapArgs)]
+pub struct CertsArgs {
+    /// Folder of the certificates, made when it is not there
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Machines: the name, and the addresses that others reach it at
+    #[arg(value_name = "NAME=ADDRESS[,ADDRESS]", value_parser = parse_machine)]
+    pub machines: Vec<Machine>,
+    /// How long certificates are valid
+    #[arg(long, value_name = "DAYS", default_value_t = 1095, value_parser = clap::value_parser!(u32).range(1..=7000))]
+    pub days: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A machine that gets a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Its host name.
+    pub name: String,
+    /// Where others reach it.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// Machines that are named together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group(pub Vec<Node>);
 
 fn parse_group(text: &str) -> Result<Group, String> {
     text.split(',').map(str::parse).collect::<Result<Vec<Node>, String>>().map(Group)
+}
+
+fn parse_machine(text: &str) -> Result<Machine, String> {
+    let (name, addresses) = text.split_once('=').ok_or("a name, `=` and an address: node1=10.0.0.11")?;
+    // It becomes the name of files as well.
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if name.is_empty() || name.starts_with(['-', '.']) || !name.chars().all(plain) {
+        return Err(format!("{name:?} is no host name"));
+    }
+    if [certs::AUTHORITY, certs::CLIENT].contains(&name) {
+        return Err(format!("{name:?} is the name of a file that is not a machine's"));
+    }
+    let addresses = addresses
+        .split(',')
+        .map(|address| address.parse().map_err(|_| format!("{address:?} is no IP address")))
+        .collect::<Result<_, _>>()?;
+    Ok(Machine { name: name.to_owned(), addresses })
 }
 
 fn parse_count(text: &str) -> Result<usize, String> {
@@ -249,6 +334,10 @@ mod tests {
         assert!(parse_count("3").is_ok() && parse_count("0").is_err() && parse_count("33").is_err());
         assert!(parse_name("my-test").is_ok() && parse_name("a/b").is_err() && parse_name("").is_err());
         assert_eq!((parse_loss("2.5"), parse_loss("100%")), (Ok(25), Ok(1000)));
+        assert!(parse_machine("a=10.0.0.1,::1").is_ok_and(|machine| machine.addresses.len() == 2));
+        for wrong in ["a", "=10.0.0.1", "a=", "a=x", "a/b=10.0.0.1", "ca=10.0.0.1", "-a=10.0.0.1"] {
+            assert!(parse_machine(wrong).is_err(), "{wrong}");
+        }
         assert!(parse_loss("101").is_err() && parse_loss("x").is_err() && parse_loss("NaN").is_err());
     }
 }

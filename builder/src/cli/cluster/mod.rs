@@ -1,6 +1,7 @@
 //! `ferrite cluster`: machines on a network that can be broken.
 
 pub mod args;
+mod certs;
 mod up;
 
 use std::os::unix::process::CommandExt as _;
@@ -15,9 +16,9 @@ use self::args::{
     Args, Command, Group, LinkArgs, LogsArgs, Named, NodesArgs, PartitionArgs, SshArgs, StatusArgs,
 };
 use super::{FAILED, out_folder, output, style};
-use crate::cluster::client;
 use crate::cluster::layout::Node;
 use crate::cluster::protocol::{Action, Answer, LinkChange, NodeStatus, Request, Status};
+use crate::cluster::{certs as certificates, client};
 
 /// Pause between two looks at the timeline.
 const LOOK: Duration = Duration::from_millis(300);
@@ -42,6 +43,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Command::Resume(args) => act(args, Action::Resume),
         Command::Ssh(args) => ssh(args),
         Command::Logs(args) => logs(args),
+        Command::Certs(args) => certs::run(args),
         Command::Down(named) => down(named),
         Command::Own => up::own(),
         Command::Janitor { owner, folder } => up::clean(*owner, folder),
@@ -116,21 +118,32 @@ fn table(status: &Status) -> String {
 }
 
 /// How to reach the machines, for people.
-fn lines_of(folder: &Path) -> Result<Vec<String>> {
-    let status = status_of(ask_in(folder, "", &Request::Status)?)?;
+fn lines_of(status: &Status) -> Vec<String> {
     let name = if status.name == "default" { String::new() } else { format!(" --name {}", status.name) };
     let first = status.nodes.first().and_then(|node| node.client_port);
     let mut lines = vec![
         format!("ferrite cluster ssh{name} 1    a shell on node1"),
         format!("ferrite cluster status{name}"),
     ];
-    lines.extend(first.map(|port| format!("etcd of node1: http://127.0.0.1:{port}")));
+    lines.extend(first.map(|port| match &status.certificates {
+        None => format!("etcd of node1: http://127.0.0.1:{port}"),
+        Some(folder) => {
+            let (certificate, key) = certificates::paths(folder, certificates::CLIENT);
+            let authority = certificates::paths(folder, certificates::AUTHORITY).0;
+            format!(
+                "etcd of node1: https://127.0.0.1:{port} --cacert {} --cert {} --key {}",
+                authority.display(),
+                certificate.display(),
+                key.display()
+            )
+        }
+    }));
     lines.push(format!("ferrite cluster down{name}     ends it"));
-    Ok(lines)
+    lines
 }
 
 fn partition(args: &PartitionArgs) -> Result<ExitCode> {
-    let status = status_of(ask(&args.cluster, &Request::Status)?)?;
+    let status = status_of(ask(&args.cluster, &Request::Machines)?)?;
     let groups = groups(&args.groups, status.nodes.len())?;
     for (index, from) in groups.iter().enumerate() {
         for to in groups.iter().skip(index + 1) {
@@ -176,7 +189,7 @@ fn link(args: &LinkArgs) -> Result<ExitCode> {
 }
 
 fn ssh(args: &SshArgs) -> Result<ExitCode> {
-    let status = status_of(ask(&args.cluster, &Request::Status)?)?;
+    let status = status_of(ask(&args.cluster, &Request::Machines)?)?;
     let node = status.nodes.get(args.node.index());
     let node = node.with_context(|| {
         format!("there is no {}: the cluster has {} machines", args.node, status.nodes.len())

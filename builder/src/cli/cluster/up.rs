@@ -15,13 +15,14 @@ use qemu::toolbox::Toolbox;
 use qemu::{Emulator, Notice};
 
 use super::args::UpArgs;
-use super::{folder_of, key_folder, lines_of};
+use super::{ask_in, folder_of, key_folder, lines_of, status_of};
 use crate::cli::args::AccelChoice;
 use crate::cli::progress::Terminal;
-use crate::cli::{out_folder, run as single};
-use crate::cluster::owner::{self, Plan};
-use crate::cluster::protocol::Request;
-use crate::cluster::{client, janitor};
+use crate::cli::{out_folder, output, run as single};
+use crate::cluster::owner::{self, Plan, Processors};
+use crate::cluster::protocol::{Request, Status};
+use crate::cluster::seed::Security;
+use crate::cluster::{client, janitor, seed};
 use crate::formats::{DiskImage, Format};
 use crate::sshkey;
 
@@ -44,11 +45,18 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
             args.cluster.name
         );
     }
+    // Before anything is built or fetched: a mistake in it is the user's to mend.
+    let user_data = match &args.user_data {
+        Some(path) => single::checked_user_data(path, args.no_validate)?,
+        None => {
+            let security = if args.tls { Security::Tls } else { Security::Plain };
+            seed::default_user_data(args.nodes, security).into_bytes()
+        }
+    };
     let image = match &args.image {
         Some(image) => single::bootable(image, &terminal)?,
         None => single::current_image(&args.build)?,
     };
-    let user_data = args.user_data.as_deref().map(read_user_data).transpose()?;
     // The emulator is fetched here, where the user sees it.
     let emulator = emulator(args.system_qemu, &args.build, &terminal)?;
     terminal.finish();
@@ -57,15 +65,21 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
     let plan = Plan {
         name: args.cluster.name.clone(),
         nodes: args.nodes,
+        off: Vec::new(),
         qcow2: DiskImage::open(&image)?.format() == Format::Qcow2,
-        image,
+        image: keep(&image, &folder)?,
         folder: folder.clone(),
         memory: args.memory,
         smp: args.smp,
         disk_bytes: u64::from(args.disk_size) << 30,
         user_data,
+        tls: args.tls,
         keys: format!("{key}{}", single::own_keys()),
-        tcg: args.accel == AccelChoice::Tcg,
+        processors: match args.accel {
+            AccelChoice::Auto => Processors::Auto,
+            AccelChoice::Kvm => Processors::Kvm,
+            AccelChoice::Tcg => Processors::Tcg,
+        },
         system_qemu: args.system_qemu,
     };
     if args.foreground {
@@ -79,14 +93,27 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
         terminal.say(&format!("{}: consoles and what the owner said", folder.display()));
     }
     done?;
-    for line in lines_of(&folder)? {
-        terminal.say(&line);
+    let status = status_in(&folder, &args.cluster.name)?;
+    lines_of(&status).iter().for_each(|line| terminal.say(line));
+    if args.json {
+        output::print_json(&status)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn read_user_data(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+fn status_in(folder: &Path, name: &str) -> Result<Status> {
+    status_of(ask_in(folder, name, &Request::Status)?)
+}
+
+/// The image under a name that the cluster alone uses: a build in the meantime puts another one in its place, and disks of machines
+/// that are off lie over this one.
+fn keep(image: &Path, folder: &Path) -> Result<PathBuf> {
+    let kept = folder.join("image");
+    if fs::hard_link(image, &kept).is_ok() {
+        return Ok(kept);
+    }
+    // On another file system: whoever names an image there knows what becomes of it.
+    fs::canonicalize(image).with_context(|| format!("cannot find {}", image.display()))
 }
 
 pub(super) fn emulator(
@@ -162,13 +189,13 @@ fn foreground(plan: Plan, emulator: Emulator, terminal: &Terminal) -> Result<Exi
     // Set by this thread, which lives as long as the process: the signal comes when the parent ends.
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
     spawn_janitor(std::process::id(), &plan.folder)?;
-    let folder = plan.folder.clone();
+    let (folder, name) = (plan.folder.clone(), &plan.name.clone());
     thread::scope(|scope| {
         let owned = scope.spawn(|| owner::run(plan, emulator));
         while !owned.is_finished() {
             if let Some(stream) = client::connect(&folder)? {
                 await_healthy(&stream, terminal)?;
-                lines_of(&folder)?.iter().for_each(|line| terminal.say(line));
+                lines_of(&status_in(&folder, name)?).iter().for_each(|line| terminal.say(line));
                 terminal.say("Ctrl-C ends the cluster");
                 break;
             }
