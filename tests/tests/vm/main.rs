@@ -2,6 +2,7 @@
 //! host has room for. Figures are printed: run with `--nocapture` to see them.
 
 mod bench_init;
+mod cluster;
 mod conformance;
 mod direct;
 mod ferrite;
