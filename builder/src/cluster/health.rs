@@ -28,12 +28,11 @@ impl Prober {
     /// # Errors
     /// The certificates cannot be used.
     pub fn new(certificates: Option<&Path>) -> Result<Self> {
-        let builder = Client::builder().no_proxy().timeout(LIMIT);
-        let (builder, scheme) = match certificates {
-            None => (builder, "http"),
-            Some(folder) => (builder.tls_backend_preconfigured(tls(folder)?), "https"),
-        };
-        Ok(Self { client: builder.build().context("no HTTP client")?, scheme })
+        let scheme = if certificates.is_some() { "https" } else { "http" };
+        // Without certificates TLS is not used, but the client wants to know how it would be.
+        let client =
+            Client::builder().no_proxy().timeout(LIMIT).tls_backend_preconfigured(tls(certificates)?);
+        Ok(Self { client: client.build().context("no HTTP client")?, scheme })
     }
 
     /// Asks the etcd behind a port of this machine's loopback; the error is why it is not healthy.
@@ -45,20 +44,22 @@ impl Prober {
     }
 }
 
-fn tls(folder: &Path) -> Result<rustls::ClientConfig> {
+fn tls(certificates: Option<&Path>) -> Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut roots = rustls::RootCertStore::empty();
+    let Some(folder) = certificates else {
+        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+    };
     let (certificate, key) = certs::paths(folder, certs::CLIENT);
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_file_iter(&certificate)?.collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_file(&key)?;
-    let mut roots = rustls::RootCertStore::empty();
     for authority in CertificateDer::pem_file_iter(certs::paths(folder, certs::AUTHORITY).0)? {
         roots.add(authority?)?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key)?)
+    Ok(builder.with_root_certificates(roots).with_client_auth_cert(chain, key)?)
 }
 
 fn judge(answer: &str) -> Result<(), String> {
@@ -86,6 +87,7 @@ mod tests {
     #[test]
     fn a_client_is_made_of_a_folder_of_certificates() {
         let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Prober::new(None).unwrap().scheme, "http");
         assert!(Prober::new(Some(dir.path())).is_err(), "nothing is there");
         let now = Duration::from_secs(1_790_000_000);
         let authority = certs::Authority::in_folder(dir.path(), now).unwrap();

@@ -410,7 +410,7 @@ impl Owner {
     }
 
     /// How all is; `ask` finds out about the etcd behind a port.
-    fn status(&self, ask: &Ask) -> Status {
+    fn status(&self, ask: &Ask<'_>) -> Status {
         // Health takes seconds to find out; the cluster is not locked meanwhile.
         let seen: Vec<_> = {
             let cluster = locked(&self.cluster);
@@ -471,7 +471,7 @@ impl Owner {
 }
 
 /// Whether the etcd behind a port of this machine serves, and why not.
-type Ask = dyn Fn(u16) -> Result<(), String> + Sync;
+type Ask<'a> = dyn Fn(u16) -> Result<(), String> + Sync + 'a;
 
 /// Who asked.
 struct Asker(UnixStream);
@@ -501,7 +501,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn status(&self, node: Node, ask: &Ask) -> NodeStatus {
+    fn status(&self, node: Node, ask: &Ask<'_>) -> NodeStatus {
         let health = match (self.state, self.clients) {
             ("running", Some(port)) => ask(port),
             (state, _) => Err(state.to_owned()),

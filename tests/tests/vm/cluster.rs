@@ -36,7 +36,8 @@ fn get(bench: &Bench, number: usize) -> Result<Option<String>> {
 fn leader(bench: &Bench, machines: usize) -> Result<usize> {
     for number in 1..=machines {
         let status = bench.etcd(number, "/v3/maintenance/status", &json!({}), PATIENCE)?;
-        if status.pointer("/leader").is_some_and(|leader| Some(leader) == status.pointer("/header/member_id")) {
+        if status.pointer("/leader").is_some_and(|leader| Some(leader) == status.pointer("/header/member_id"))
+        {
             return Ok(number);
         }
     }
@@ -97,7 +98,10 @@ fn three_machines_are_one_cluster_that_is_broken_and_mended() -> Result<()> {
 
 fn minority_refuses(bench: &Bench) -> Result<()> {
     bench.cut(&[1], &[2, 3])?;
-    println!("cut off: writes of the others after {:.1} s", until_written(bench, &[2, 3], TWO)?.as_secs_f64());
+    println!(
+        "cut off: writes of the others after {:.1} s",
+        until_written(bench, &[2, 3], TWO)?.as_secs_f64()
+    );
     bench.wait_until("node1 knows", |status| {
         status.nodes.iter().map(|node| node.healthy).eq([false, true, true])
     })?;
@@ -165,7 +169,8 @@ fn a_machine_with_a_new_disk_takes_its_place_in_a_cluster_with_tls() -> Result<(
     bench.wait_until_healthy()?;
     let files = "--cacert /etc/etcd/tls/ca.pem";
     let own = "--cert /etc/etcd/tls/machine.pem --key /etc/etcd/tls/machine-key.pem";
-    let ask = |more: &str| bench.ssh(1, &format!("sudo curl -sS {files} {more} https://10.90.0.12:2379/health"));
+    let ask =
+        |more: &str| bench.ssh(1, &format!("sudo curl -sS {files} {more} https://10.90.0.12:2379/health"));
     assert!(ask(own)?.contains("true"));
     assert!(ask("").is_err(), "it answers somebody without a certificate");
     assert!(bench.ssh(1, "curl -sSf http://127.0.0.1:2379/health").is_err(), "it answers without TLS");
@@ -178,9 +183,15 @@ fn a_machine_with_a_new_disk_takes_its_place_in_a_cluster_with_tls() -> Result<(
     }
     bench.act(Action::Start, &[3])?;
     // Its name is taken: nobody but a person knows that the other one is gone for good.
-    bench.ssh(3, "until journalctl -u etcd --no-pager | grep -q 'already been bootstrapped'; do sleep 1; done")?;
+    bench.ssh(
+        3,
+        "until journalctl -u etcd --no-pager | grep -q 'already been bootstrapped'; do sleep 1; done",
+    )?;
     assert!(!bench.status()?.healthy);
-    assert!(bench.ssh(1, "sudo etcd-member rejoin").is_err(), "a machine that has a store does not give it up");
+    assert!(
+        bench.ssh(1, "sudo etcd-member rejoin").is_err(),
+        "a machine that has a store does not give it up"
+    );
     println!("etcd-member: {}", bench.ssh(3, "sudo etcd-member rejoin 2>&1")?.trim());
     bench.wait_until_healthy()?;
     let read = bench.ssh(3, &format!("{post}/range -d '{{\"key\":\"{KEY}\",\"serializable\":true}}'"))?;
@@ -237,7 +248,8 @@ fn alone(bench: &Bench, number: usize, at_least: Duration) -> Result<()> {
     let slot = bench.ssh(number, "cat /proc/cmdline")?;
     println!("node{number}: good, {}", slot.split_whitespace().find(|it| it.contains("trial")).unwrap_or(""));
     let seconds = at_least.as_secs();
-    bench.ssh(number, &format!("until [ \"$(cut -d. -f1 /proc/uptime)\" -ge {seconds} ]; do sleep 1; done"))?;
+    bench
+        .ssh(number, &format!("until [ \"$(cut -d. -f1 /proc/uptime)\" -ge {seconds} ]; do sleep 1; done"))?;
     Ok(())
 }
 

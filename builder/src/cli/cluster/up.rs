@@ -1,7 +1,7 @@
 //! `ferrite cluster up`: makes the cluster's folder, starts its owner, waits for its health.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,8 @@ const OWNER_LOG: &str = "owner.log";
 /// There is one of that name, the image cannot be had, or a machine does not become healthy.
 pub fn run(args: &UpArgs) -> Result<ExitCode> {
     let terminal = Arc::new(Terminal::new());
-    let out = out_folder(args.build.out.as_deref())?;
+    // Wherever images go: the other commands look here.
+    let out = out_folder(None)?;
     let folder = folder_of(&out, &args.cluster);
     if client::connect(&folder)?.is_some() {
         bail!(
@@ -86,9 +87,9 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
         return foreground(plan, emulator, &terminal);
     }
     drop(emulator);
-    let mut own = spawn_owner(&plan)?;
-    let done = wait(&mut own, &folder, &terminal);
-    if done.is_err() {
+    let (mut own, log) = spawn_owner(&plan)?;
+    let done = wait(&mut own, &log, &folder, &terminal);
+    if done.is_err() && matches!(own.try_wait(), Ok(None)) {
         // An owner that is still there goes on for whoever wants to look.
         terminal.say(&format!("{}: consoles and what the owner said", folder.display()));
     }
@@ -150,27 +151,31 @@ fn spawn_janitor(owner: u32, folder: &Path) -> Result<()> {
 }
 
 /// The owner has a group of its own: a Ctrl-C here is not for it.
-fn spawn_owner(plan: &Plan) -> Result<Child> {
-    let log = plan.folder.join(OWNER_LOG);
-    let log = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+/// What it says goes into a file, whose folder is gone when the owner is: hence the open file.
+fn spawn_owner(plan: &Plan) -> Result<(Child, File)> {
+    let path = plan.folder.join(OWNER_LOG);
+    let log = File::options().read(true).append(true).create(true).open(&path);
+    let log = log.with_context(|| format!("cannot write {}", path.display()))?;
     let mut command = Command::new(this_program()?);
     command.args(["cluster", "own"]).stdin(Stdio::piped()).process_group(0);
-    command.stdout(log.try_clone()?).stderr(log);
+    command.stdout(log.try_clone()?).stderr(log.try_clone()?);
     let mut own = command.spawn().context("cannot start the cluster's owner")?;
     spawn_janitor(own.id(), &plan.folder)?;
     let mut stdin = own.stdin.take().context("the owner has no stdin")?;
     stdin.write_all(&serde_json::to_vec(plan)?).context("cannot tell the owner its plan")?;
-    Ok(own)
+    Ok((own, log))
 }
 
 /// Waits until the owner answers, then until all machines are healthy.
-fn wait(own: &mut Child, folder: &Path, terminal: &Terminal) -> Result<()> {
+fn wait(own: &mut Child, mut log: &File, folder: &Path, terminal: &Terminal) -> Result<()> {
     let stream = loop {
         if let Some(stream) = client::connect(folder)? {
             break stream;
         }
         if let Some(status) = own.try_wait()? {
-            let said = fs::read_to_string(folder.join(OWNER_LOG)).unwrap_or_default();
+            let mut said = String::new();
+            log.rewind()?;
+            log.read_to_string(&mut said)?;
             bail!("the cluster's owner ended ({status}): {}", said.trim());
         }
         thread::sleep(LOOK);
