@@ -121,6 +121,18 @@ impl Drop for VmFolder {
     }
 }
 
+/// Removes what processes that were killed have left below the user's folder in `root`.
+///
+/// # Errors
+/// As [`of_user`].
+pub fn remove_leftovers(root: &Path) -> Result<(), FolderError> {
+    let user = of_user(root)?;
+    let gate = open_lock(&user.join("gate"))?;
+    gate.lock().map_err(io_error("lock", &user))?;
+    sweep(&user);
+    Ok(())
+}
+
 /// Removes the VM folders whose owners have ended. Best effort: a leftover costs space, not correctness.
 fn sweep(user: &Path) {
     let Ok(entries) = fs::read_dir(user) else { return };

@@ -39,7 +39,7 @@ pub use admission::{Admission, Demand, admit};
 pub use argv::Accelerator;
 pub use console::{Console, ConsoleError, plain};
 pub use emulator::{Emulator, Firmware, LEAST_VERSION, Notice, Program, SystemError};
-pub use folder::{FolderError, VmFolder, temporary_root};
+pub use folder::{FolderError, VmFolder, remove_leftovers, temporary_root};
 pub use qmp::{Event, Qmp, QmpError};
 pub use spec::{
     AccelChoice, Boot, Disk, DiskAccess, DiskBus, DiskCache, DiskFault, DiskFormat, DiskWrite, Forward,

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use builder::cluster::layout::Node;
-use builder::cluster::owner::{self, Plan, Processors};
+use builder::cluster::plan::{Plan, Processors};
 use builder::cluster::protocol::{Action, Answer, LinkChange, NodeStatus, Request, Status};
 use builder::cluster::seed::Security;
-use builder::cluster::{client, seed};
+use builder::cluster::{client, owner, seed};
 use builder::sshkey;
 use qemu::toolbox::Toolbox;
 use serde_json::Value;

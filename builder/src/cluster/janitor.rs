@@ -24,6 +24,8 @@ pub fn run(owner: u32, folder: &Path) -> io::Result<()> {
         Err(rustix::io::Errno::SRCH) => {}
         Err(error) => return Err(error.into()),
     }
+    // Sockets of the machines and of the network. What cannot be removed now goes when the next machine starts.
+    let _ = qemu::remove_leftovers(&qemu::temporary_root());
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -1,5 +1,6 @@
 //! The process that owns a cluster: it starts the machines, watches them, and does what it is asked. With it everything ends.
 
+use std::collections::BTreeSet;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
@@ -10,20 +11,18 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use qemu::switch::Switch;
 use qemu::switch::dhcp::Server;
-use qemu::{AccelChoice, Admission, Demand, Disk, DiskFormat, Emulator, Net, Nic, Serial, Vm, VmSpec, admit};
+use qemu::{Admission, Demand, Disk, DiskFormat, Emulator, Net, Nic, Serial, Vm, VmSpec, admit};
 use serde::{Deserialize, Serialize};
 
 use super::certs::Authority;
 use super::health::Prober;
 use super::layout::{self, Node};
+use super::machine::{Ask, FORWARDED, Machine};
+use super::plan::Plan;
 use super::protocol::{Action, Answer, LinkChange, NodeStatus, Request, Status};
 use super::timeline::Timeline;
 use super::{certs, links, seed};
 
-/// Guest ports that this machine's loopback reaches: sshd and etcd's clients.
-const FORWARDED: [(u16, u16); 2] = [(0, SSH), (0, CLIENTS)];
-const SSH: u16 = 22;
-const CLIENTS: u16 = 2379;
 /// How often consoles are read and ends of machines noticed.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long all machines together may take to become healthy: far more than emulation needs on a busy host.
@@ -36,68 +35,6 @@ const CERTIFICATE_DAYS: u32 = 365;
 const OVERHEAD_MIB: u64 = 128;
 /// A request is a short line; more is none of ours.
 const LONGEST_REQUEST: u64 = 64 << 10;
-
-/// What a cluster is made of. Written as JSON for the owner's process to read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Plan {
-    /// Name of the cluster.
-    pub name: String,
-    /// Number of machines.
-    pub nodes: usize,
-    /// Those that are not switched on at first.
-    pub off: Vec<Node>,
-    /// The image.
-    pub image: PathBuf,
-    /// Whether the image is qcow2 (else raw).
-    pub qcow2: bool,
-    /// Folder of disks, logs and the record: the cluster's own, removed with it.
-    pub folder: PathBuf,
-    /// Memory of each machine in MiB.
-    pub memory: u32,
-    /// Processors of each machine.
-    pub smp: u32,
-    /// Bytes of each machine's disk.
-    pub disk_bytes: u64,
-    /// User-data for all.
-    pub user_data: Vec<u8>,
-    /// etcd speaks TLS: each machine gets a certificate along with its user-data, which is a plain cloud-config then.
-    pub tls: bool,
-    /// Lines of `authorized_keys` for user `core`.
-    pub keys: String,
-    /// How the processors are run.
-    pub processors: Processors,
-    /// The QEMU of this system, in place of the fetched one.
-    pub system_qemu: bool,
-}
-
-impl Plan {
-    /// Where the certificates are, when there are any.
-    pub fn certificates(&self) -> PathBuf {
-        self.folder.join("tls")
-    }
-}
-
-/// How processors are run: [`AccelChoice`], as the plan has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Processors {
-    /// By KVM where it works.
-    Auto,
-    /// By KVM or not at all.
-    Kvm,
-    /// By emulation.
-    Tcg,
-}
-
-impl From<Processors> for AccelChoice {
-    fn from(choice: Processors) -> Self {
-        match choice {
-            Processors::Auto => Self::Auto,
-            Processors::Kvm => Self::Kvm,
-            Processors::Tcg => Self::Tcg,
-        }
-    }
-}
 
 /// How to reach an owner, left in the cluster's folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -132,14 +69,6 @@ struct Cluster {
     machines: Vec<Machine>,
     switch: Switch,
     timeline: Timeline,
-}
-
-#[derive(Debug, Default)]
-struct Machine {
-    vm: Option<Vm>,
-    paused: bool,
-    /// Bytes of the console that are in the timeline.
-    seen: usize,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -250,7 +179,8 @@ impl Owner {
         self.plan.folder.join(format!("{node}.seed"))
     }
 
-    fn spec(&self, cluster: &Cluster, node: Node) -> Result<VmSpec> {
+    /// `ports` of this host lead to the machine; 0 is any.
+    fn spec(&self, cluster: &Cluster, node: Node, ports: [u16; 2]) -> Result<VmSpec> {
         let plan = &self.plan;
         let port = cluster.switch.socket(node.index()).context("the network has no port for the machine")?;
         let format = if plan.qcow2 { DiskFormat::Qcow2 } else { DiskFormat::Raw };
@@ -260,7 +190,7 @@ impl Owner {
             .disk(disk.overlay(overlay, plan.disk_bytes))
             .disk(Disk::raw(self.seed(node)).read_only())
             .nic(Nic { mac: Some(node.mac()), net: Net::Stream(port.to_owned()) })
-            .user_net(FORWARDED)
+            .user_net(ports.into_iter().zip(FORWARDED))
             .fw_cfg("opt/ferrite/hostname", node.name())
             .fw_cfg("opt/ferrite/ssh-authorized-keys", plan.keys.clone())
             .accel(plan.processors.into())
@@ -272,15 +202,24 @@ impl Owner {
     }
 
     fn start(&self, cluster: &mut Cluster, node: Node) -> Result<()> {
-        let spec = self.spec(cluster, node)?;
-        // The cluster as a whole was admitted.
-        let vm = self
-            .emulator
-            .start_admitted(&spec, Serial::Captured, None)
-            .with_context(|| format!("cannot start {node}"))?;
+        // A machine keeps its ports, so that whoever knows them finds it again, unless somebody else has taken one meanwhile.
+        let known = cluster.machines.get(node.index()).map(|machine| machine.ports).unwrap_or_default();
+        let start = |cluster: &Cluster, ports| -> Result<Vm> {
+            let spec = self.spec(cluster, node, ports)?;
+            // The cluster as a whole was admitted.
+            let vm = self.emulator.start_admitted(&spec, Serial::Captured, None);
+            vm.with_context(|| format!("cannot start {node}"))
+        };
+        let vm = match known {
+            [Some(ssh), Some(clients)] => {
+                start(cluster, [ssh, clients]).or_else(|_| start(cluster, [0, 0]))?
+            }
+            _ => start(cluster, [0, 0])?,
+        };
         cluster.timeline.line("cluster", &format!("{node}: power on"));
         if let Some(machine) = cluster.machines.get_mut(node.index()) {
-            *machine = Machine { vm: Some(vm), paused: false, seen: 0 };
+            let ports = FORWARDED.map(|guest| vm.forwarded(guest));
+            *machine = Machine { vm: Some(vm), paused: false, seen: 0, ports };
         }
         Ok(())
     }
@@ -345,8 +284,10 @@ impl Owner {
                 cluster.timeline.line("cluster", "all links healed");
             }
             Request::Act(action, nodes) => {
-                for node in self.known(nodes)? {
-                    self.act(*action, *node)?;
+                let nodes: BTreeSet<Node> = self.known(nodes)?.iter().copied().collect();
+                self.refuse(*action, &nodes)?;
+                for node in nodes {
+                    self.act(*action, node)?;
                 }
             }
             Request::Down | Request::AwaitHealthy => {}
@@ -371,6 +312,22 @@ impl Owner {
         let lines = links::describe(&cluster.switch, self.plan.nodes);
         let text = if lines.is_empty() { "all links are whole".to_owned() } else { lines.join("; ") };
         cluster.timeline.line("cluster", &text);
+        Ok(())
+    }
+
+    /// All machines or none: what cannot be done to one is not begun.
+    fn refuse(&self, action: Action, nodes: &BTreeSet<Node>) -> Result<()> {
+        let mut cluster = locked(&self.cluster);
+        let Cluster { machines, timeline, .. } = &mut *cluster;
+        for node in nodes {
+            let machine = machines.get_mut(node.index()).with_context(|| format!("there is no {node}"))?;
+            machine.follow(*node, timeline);
+            match (action, &machine.vm) {
+                (Action::Start, Some(_)) => bail!("{node} is on already"),
+                (Action::Start, None) | (_, Some(_)) => {}
+                (_, None) => bail!("{node} is off"),
+            }
+        }
         Ok(())
     }
 
@@ -414,7 +371,7 @@ impl Owner {
         // Health takes seconds to find out; the cluster is not locked meanwhile.
         let seen: Vec<_> = {
             let cluster = locked(&self.cluster);
-            cluster.machines.iter().map(Machine::ports).collect()
+            cluster.machines.iter().map(Machine::look).collect()
         };
         let nodes: Vec<NodeStatus> = thread::scope(|scope| {
             let asked: Vec<_> = Node::all(self.plan.nodes)
@@ -470,9 +427,6 @@ impl Owner {
     }
 }
 
-/// Whether the etcd behind a port of this machine serves, and why not.
-type Ask<'a> = dyn Fn(u16) -> Result<(), String> + Sync + 'a;
-
 /// Who asked.
 struct Asker(UnixStream);
 
@@ -490,54 +444,5 @@ impl Asker {
         }
         let gone = matches!(self.0.read(&mut [0]), Ok(0));
         gone || self.0.set_nonblocking(false).is_err()
-    }
-}
-
-/// What is known of a machine without asking it.
-struct Seen {
-    state: &'static str,
-    ssh: Option<u16>,
-    clients: Option<u16>,
-}
-
-impl Seen {
-    fn status(&self, node: Node, ask: &Ask<'_>) -> NodeStatus {
-        let health = match (self.state, self.clients) {
-            ("running", Some(port)) => ask(port),
-            (state, _) => Err(state.to_owned()),
-        };
-        NodeStatus {
-            name: node.name(),
-            state: self.state.to_owned(),
-            healthy: health.is_ok(),
-            reason: health.err(),
-            address: node.address().to_string(),
-            ssh_port: self.ssh,
-            client_port: self.clients,
-        }
-    }
-}
-
-impl Machine {
-    fn ports(&self) -> Seen {
-        let state = match (&self.vm, self.paused) {
-            (None, _) => "off",
-            (Some(_), true) => "paused",
-            (Some(_), false) => "running",
-        };
-        let port = |guest| self.vm.as_ref().and_then(|vm| vm.forwarded(guest));
-        Seen { state, ssh: port(SSH), clients: port(CLIENTS) }
-    }
-
-    fn follow(&mut self, node: Node, timeline: &mut Timeline) {
-        let Some(vm) = &mut self.vm else { return };
-        let ended = vm.wait_exit(Duration::ZERO).is_ok();
-        let new = vm.console().since(self.seen);
-        self.seen += new.len();
-        timeline.console(node.index(), &node.name(), &qemu::plain(&new));
-        if ended {
-            timeline.line("cluster", &format!("{node}: off"));
-            self.vm = None;
-        }
     }
 }

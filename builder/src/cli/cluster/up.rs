@@ -19,10 +19,10 @@ use super::{ask_in, folder_of, key_folder, lines_of, status_of};
 use crate::cli::args::AccelChoice;
 use crate::cli::progress::Terminal;
 use crate::cli::{out_folder, output, run as single};
-use crate::cluster::owner::{self, Plan, Processors};
+use crate::cluster::plan::{Plan, Processors};
 use crate::cluster::protocol::{Request, Status};
 use crate::cluster::seed::Security;
-use crate::cluster::{client, janitor, seed};
+use crate::cluster::{client, janitor, owner, seed};
 use crate::formats::{DiskImage, Format};
 use crate::sshkey;
 
