@@ -79,11 +79,13 @@ fn three_machines_are_one_cluster_that_is_broken_and_mended() -> Result<()> {
     minority_refuses(&bench)?;
     leader_dies(&bench)?;
 
+    let (before, ports) = (boots(&bench, 3)?, bench.ports(3)?);
     bench.act(Action::PowerCut, &[3])?;
     bench.wait_until("node3 is away", |status| !status.healthy)?;
     bench.wait_until_healthy()?;
     assert_eq!(get(&bench, 3)?.as_deref(), Some(ONE));
-    assert_eq!(boots(&bench, 3)?, boots(&bench, 1)?.max(2), "a power cut is one more boot");
+    assert_eq!(boots(&bench, 3)?, before + 1, "a power cut is one more boot");
+    assert_eq!(bench.ports(3)?, ports, "it is found where it was");
 
     bench.act(Action::Pause, &[2])?;
     let paused = bench.status()?;
