@@ -54,8 +54,8 @@ pub fn main() -> ExitCode {
     }
     let matches = manual::command().get_matches();
     let args = Args::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // The channel server ends in its own time: what it has acknowledged must be on disk.
-    if !matches!(args.command, Command::Serve(_)) {
+    // The channel server ends in its own time: what it has acknowledged must be on disk. A cluster's janitor ends after its owner.
+    if !matches!(args.command, Command::Serve(_)) && !cluster::outlives_signals(&args.command) {
         interrupt::watch();
     }
     let result = execute(&args.command);

@@ -50,6 +50,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
 }
 
+/// Whether the command is the one that cleans up after all others.
+pub fn outlives_signals(command: &super::args::Command) -> bool {
+    matches!(command, super::args::Command::Cluster(Args { command: Command::Janitor { .. } }))
+}
+
 fn folder_of(out: &Path, cluster: &Named) -> PathBuf {
     out.join(format!("cluster-{}", cluster.name))
 }
