@@ -187,7 +187,7 @@ fn a_machine_with_a_new_disk_takes_its_place_in_a_cluster_with_tls() -> Result<(
     // Its name is taken: nobody but a person knows that the other one is gone for good.
     bench.ssh(
         3,
-        "until journalctl -u etcd --no-pager | grep -q 'already been bootstrapped'; do sleep 1; done",
+        "until sudo journalctl -u etcd --no-pager | grep -q 'already been bootstrapped'; do sleep 1; done",
     )?;
     assert!(!bench.status()?.healthy);
     assert!(
