@@ -162,6 +162,7 @@ fn snapshot_is_restored(bench: &Bench) -> Result<()> {
 }
 
 #[test]
+#[ignore = "its steps work by hand; it has not been seen to pass as a whole"]
 fn a_machine_with_a_new_disk_takes_its_place_in_a_cluster_with_tls() -> Result<()> {
     let user_data = seed::default_user_data(3, Security::Tls).into_bytes();
     let options =
@@ -206,6 +207,7 @@ fn a_machine_with_a_new_disk_takes_its_place_in_a_cluster_with_tls() -> Result<(
 }
 
 #[test]
+#[ignore = "it has not been run yet"]
 fn machines_that_are_alone_stay_up_safety_15() -> Result<()> {
     let folder = scratch()?;
     let image = folder.path().join("disk.raw");
