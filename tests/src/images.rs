@@ -1,7 +1,8 @@
 //! The images under test.
 
 use std::fs::{self, File};
-use std::io;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -95,10 +96,11 @@ impl Image {
         let text = change(recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1));
         let folder = Self::folder()?.join("recipes");
         fs::create_dir_all(&folder)?;
-        let path = folder.join(format!("{name}.yaml"));
-        let temporary = folder.join(format!(".{name}.{}", std::process::id()));
-        fs::write(&temporary, text)?;
-        fs::rename(&temporary, &path)?;
+        // Tests run at once, and recipes of one name differ: each text has a file of its own.
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let path = folder.join(format!("{name}-{:016x}.yaml", hasher.finish()));
+        write_whole(&path, text.as_bytes())?;
         Ok(path)
     }
 
@@ -166,6 +168,18 @@ impl Image {
     pub fn inspect(path: &Path) -> Result<Report> {
         Ok(inspect::inspect(path, false)?)
     }
+}
+
+/// Writes a file that others, who write the same, may read meanwhile: they see it whole.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// Copies a file; holes stay holes.

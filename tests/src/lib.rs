@@ -28,6 +28,6 @@ mod tools;
 pub use disk::DiskFile;
 pub use guest::{Guest, GuestOptions, Output, scratch};
 pub use http::{FileServer, post_json, post_json_within};
-pub use images::{Image, sparse_copy};
+pub use images::{Image, sparse_copy, write_whole};
 pub use iso::joliet;
 pub use tools::Tools;

@@ -5,14 +5,13 @@ mod sick;
 mod speed;
 mod users;
 
-use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use ferrite_tests::channel::{Channel, FileServer};
-use ferrite_tests::{Guest, GuestOptions, Image, scratch};
+use ferrite_tests::{Guest, GuestOptions, Image, scratch, write_whole};
 
 use crate::support::{GIB, running_slot, wait_until_good};
 
@@ -178,7 +177,7 @@ fn noise(name: &str, files: Range<u64>) -> Result<String> {
     for number in files {
         let file = format!("noise-{number}");
         let noise: Vec<u8> = noise_of(number).take(1 << 20).collect();
-        fs::write(recipes.with_file_name(&file), noise)?;
+        write_whole(&recipes.with_file_name(&file), &noise)?;
         more.push_str(&format!("  - {{path: /usr/lib/noise/{file}, source: {file}}}\n"));
     }
     Ok(more)
