@@ -35,6 +35,7 @@ fn release(version: &str, files: &str) -> Result<Image> {
 const SYSTEM: &str = "[system]
 compatible=ferrite-speed
 bootloader=noop
+mountprefix=/run/rauc
 [keyring]
 path=/etc/rauc/cert.pem
 [slot.rootfs.0]
