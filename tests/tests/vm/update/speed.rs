@@ -136,6 +136,7 @@ fn an_update_beside_the_disk_the_link_and_rauc() -> Result<()> {
     for file in ["system.conf", "cert.pem"] {
         guest.check(&format!("wget -q -O /etc/rauc/{file} {base}/{file}"))?;
     }
+    guest.check("modprobe loop && modprobe squashfs")?;
     guest.check("systemctl start dbus.service")?;
     guest.check("(rauc --override-boot-slot=A service > /var/rauc.log 2>&1 &)")?;
     guest.check(
