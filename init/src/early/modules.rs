@@ -26,9 +26,7 @@ pub fn load_all(command_line: &str) -> Option<Watchdog> {
     });
     let mut watchdog = None;
     for path in paths(&list) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let name = name.split_once('.').map_or(&*name, |(name, _)| name);
-        match insert(&path, &parameters(command_line, name)) {
+        match insert(&path, &parameters(command_line, &name_of(&path))) {
             // The machine has no such device (no firmware that keeps panics, no watchdog).
             Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
             Err(error) => say(Level::Error, format_args!("cannot load {}: {error}", path.display())),
@@ -46,6 +44,12 @@ pub fn load_all(command_line: &str) -> Option<Watchdog> {
 
 fn paths(list: &str) -> impl Iterator<Item = PathBuf> + '_ {
     list.lines().map(str::trim).filter(|line| !line.is_empty()).map(|line| Path::new(FOLDER).join(line))
+}
+
+/// The name of the module in a file: `virtio_blk` of `virtio_blk.ko.xz`.
+pub fn name_of(path: &Path) -> String {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    file.split('.').next().unwrap_or_default().to_owned()
 }
 
 /// What the kernel command line has for a module, `NAME.PARAMETER=VALUE` each, in the form that the kernel takes with the

@@ -6,20 +6,9 @@ use anyhow::Result;
 use ferrite_tests::channel::{Channel, FileServer};
 use ferrite_tests::{Guest, GuestOptions, Image, scratch};
 
-use crate::support::{GIB, wait_until_good};
+use crate::support::{GIB, failing_member, wait_until_good};
 
 const NAME: &str = "ferrite-lock";
-/// A release that starts a member of `boot-complete.target` which fails.
-const SICK: &str = "
-files:
-  - path: /usr/lib/systemd/system/ssh.service
-    content: |
-      [Service]
-      Type=oneshot
-      ExecStart=/bin/false
-      [Install]
-      WantedBy=multi-user.target
-";
 
 /// The smallest image with etcd as one release.
 fn release(version: &str, more: &str, enabled: &str) -> Result<Image> {
@@ -127,7 +116,7 @@ fn a_machine_whose_release_failed_keeps_the_lock_so_that_nobody_follows_it() -> 
     let server = FileServer::start(&folder.path().join("channel"))?;
     let path = folder.path().join("disk.raw");
     release("1.0.0", "", "etcd.service")?.disk(&path, GIB)?;
-    channel.publish(&release("1.2.0", SICK, "etcd.service, ssh.service")?)?;
+    channel.publish(&release("1.2.0", &failing_member("ssh.service"), "etcd.service, ssh.service")?)?;
     let mut guest = start(&path)?;
     configure(&mut guest, &server)?;
     guest.check("update_engine_client update --no-wait")?;

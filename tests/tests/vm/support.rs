@@ -42,3 +42,19 @@ pub fn tries(disk: &mut DiskFile, slot: &str) -> Result<(u8, bool)> {
     let flags = disk.flags(slot)?;
     Ok((flags.tries(), flags.successful()))
 }
+
+/// For a recipe: a service that `boot-complete.target` waits for, and that fails. Whoever takes it enables it.
+pub fn failing_member(unit: &str) -> String {
+    format!(
+        "
+files:
+  - path: /usr/lib/systemd/system/{unit}
+    content: |
+      [Service]
+      Type=oneshot
+      ExecStart=/bin/false
+      [Install]
+      WantedBy=multi-user.target
+"
+    )
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::boot::users::Users;
-use crate::early::modules::{insert, parameters};
+use crate::early::modules::{insert, name_of, parameters};
 use index::{Index, Sources};
 
 /// Where the image's modules are.
@@ -79,13 +79,12 @@ impl Library {
         let mut problems = Vec::new();
         for step in index.plan(name) {
             // The command line comes last: the kernel takes the last of two.
-            let file = step.path.rsplit('/').next().unwrap_or_default();
-            let name = file.split_once('.').map_or(file, |(name, _)| name);
+            let path = self.folder.join(step.path);
             let mut all = step.parameters.into_bytes();
             all.push(b' ');
-            all.extend_from_slice(parameters(&self.command_line, name).to_bytes());
+            all.extend_from_slice(parameters(&self.command_line, &name_of(&path)).to_bytes());
             let parameters = CString::new(all).unwrap_or_default();
-            if let Err(error) = insert(&self.folder.join(step.path), &parameters) {
+            if let Err(error) = insert(&path, &parameters) {
                 // The driver found no device it likes: usual, and nobody's fault.
                 if error.raw_os_error() != Some(libc::ENODEV) {
                     problems.push(format!("cannot load {}: {error}", step.path));

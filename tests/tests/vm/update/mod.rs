@@ -13,7 +13,7 @@ use anyhow::{Result, bail};
 use ferrite_tests::channel::{Channel, FileServer};
 use ferrite_tests::{Guest, GuestOptions, Image, scratch, write_whole};
 
-use crate::support::{GIB, running_slot, wait_until_good};
+use crate::support::{GIB, failing_member, running_slot, wait_until_good};
 
 const NAME: &str = "ferrite-update";
 const RESUMED: &str = "ferrite-resume";
@@ -48,20 +48,6 @@ fn os_version(guest: &mut Guest) -> Result<String> {
     let version = release.lines().find_map(|line| line.strip_prefix("VERSION_ID=\""));
     Ok(version.unwrap_or_default().trim_end_matches('"').to_owned())
 }
-
-/// A release that starts a member of `boot-complete.target` which fails.
-const SICK: &str = "
-files:
-  - path: /usr/lib/systemd/system/etcd.service
-    content: |
-      [Service]
-      Type=oneshot
-      ExecStart=/bin/false
-      [Install]
-      WantedBy=multi-user.target
-units:
-  enable: [etcd.service]
-";
 
 #[test]
 fn a_good_release_stays_and_a_sick_one_goes_safety_15_17_18() -> Result<()> {
@@ -104,7 +90,8 @@ fn a_good_release_stays_and_a_sick_one_goes_safety_15_17_18() -> Result<()> {
     guest.line_with("this boot is ON TRIAL")?;
 
     // A release that does not get healthy.
-    channel.publish(&release(NAME, "1.2.0", SICK)?)?;
+    let sick = failing_member("etcd.service") + "units:\n  enable: [etcd.service]\n";
+    channel.publish(&release(NAME, "1.2.0", &sick)?)?;
     let staged = guest.check("update_engine_client update")?;
     assert!(staged.contains("1.2.0 is staged"), "{staged}");
     guest.reboot()?;
