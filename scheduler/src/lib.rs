@@ -1,0 +1,19 @@
+//! The cluster scheduler on etcd: fleet's unit files, commands and API, without the faults that its users complained of.
+//!
+//! What is decided is apart from what is done. Start reading at [`place`]: a snapshot of the cluster in, tasks with reasons out.
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        reason = "a test that meets the unexpected should fail on the spot"
+    )
+)]
+
+pub mod name;
+pub mod place;
+pub mod requirements;
+pub mod snapshot;
+pub mod unit_file;
