@@ -12,7 +12,10 @@
     )
 )]
 
+pub mod agent;
+pub mod keys;
 pub mod name;
+pub mod picture;
 pub mod place;
 pub mod requirements;
 pub mod snapshot;

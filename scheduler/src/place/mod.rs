@@ -178,7 +178,10 @@ impl<'a> Board<'a> {
             self.departures.insert(name, Departure::MachineLost);
             return;
         };
-        match self.refusal(name, unit, machine, place) {
+        // What one that is away has is its own, until it is given up.
+        let awaited = self.snapshot.awaited.contains_key(*machine);
+        let refusal = if awaited { None } else { self.refusal(name, unit, machine, place) };
+        match refusal {
             None => self.put(name, unit, machine),
             Some(refusal) => {
                 self.departures.insert(name, Departure::Refused(refusal));
@@ -279,8 +282,8 @@ impl<'a> Board<'a> {
                 continue;
             };
             // Followers would have to come along: a unit with any on this machine stays.
-            let followed = |other: &&Unit| other.requirements.machine_of.iter().any(|peer| peer == name);
-            if self.places.get(here).is_some_and(|place| place.residents.values().any(|it| followed(&it))) {
+            let followed = |other: &Unit| other.requirements.machine_of.iter().any(|peer| peer == name);
+            if self.places.get(here).is_some_and(|place| place.residents.values().any(|it| followed(it))) {
                 continue;
             }
             let free = |id: &str| {
