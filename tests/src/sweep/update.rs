@@ -51,7 +51,7 @@ pub fn update(recorder: &Recorder, usr: &Path, running: &str, trust: &Trust) -> 
     }
     writer.flush(&mut disk)?;
     recorder.mark(Mark::Phase(seal));
-    writer.seal(&mut disk, &policy, &mut |_| {})?;
+    writer.seal(&mut disk, &policy, None, &mut |_| {})?;
     recorder.mark(Mark::Phase(turn));
     flip(&mut disk, running)?;
     recorder.mark(Mark::Acknowledged(Fact::Table));

@@ -345,6 +345,8 @@ fn slot_status(place: &Place, version: Option<String>) -> SlotStatus {
 fn start_worker(work: Work, events: Sender<Message>) -> Sender<(Job, Wish)> {
     let (jobs, inbox) = channel::<(Job, Wish)>();
     thread::spawn(move || {
+        // Of the slot that the last download filled: nobody writes there but this thread.
+        let mut proven = None;
         for (job, wish) in inbox {
             let send = |event: Event| {
                 // Without the other thread the process is about to end.
@@ -358,9 +360,14 @@ fn start_worker(work: Work, events: Sender<Message>) -> Sender<(Job, Wish)> {
                     Event::Checked(checked.map(|checked| checked.release))
                 }
                 Job::Download { release, .. } => {
-                    Event::Downloaded(work.download(&release, &wish.server, &mut |event| send(event)))
+                    proven = None;
+                    let downloaded = work.download(&release, &wish.server, &mut |event| send(event));
+                    Event::Downloaded(downloaded.map(|(staged, now_proven)| {
+                        proven = Some(now_proven);
+                        staged
+                    }))
                 }
-                Job::Apply => Event::Applied(work.apply()),
+                Job::Apply => Event::Applied(work.apply(proven.take().as_ref())),
                 Job::Rollback => Event::Applied(work.rollback()),
                 Job::Withdraw => Event::Withdrawn(work.withdraw()),
             };

@@ -5,12 +5,13 @@
 //! not fetched, so nothing has to be remembered but what the disk holds.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use slots::{Device, Footer};
 
+use super::hashing::for_each_digest;
 use super::slot::{Place, SlotError, SlotWriter, for_each_block};
 use crate::payload::chunks::{self, KnownChunks};
 use crate::payload::frame::{self, FrameError};
@@ -18,8 +19,14 @@ use crate::payload::plan::{self, BlockSet, Request};
 use crate::payload::{BLOCK, BlockHasher, Digest, Index, Layout, LocalBlocks, TreeBuilder, ZERO_BLOCK};
 
 const DIGEST: usize = size_of::<Digest>();
-/// Blocks that are looked at in one go.
+/// Digests that are read in one go.
 const RUN: u32 = 256;
+/// Blocks that are looked at in one go: 16 MiB, before somebody asks whether to go on.
+const LOOK: u32 = 16 * RUN;
+/// Blocks of a frame between two questions whether to go on.
+const ASK_EVERY: usize = 64;
+/// Bytes that are taken from the connection at a time.
+const RECEIVE: usize = 64 << 10;
 
 /// Where a payload comes from.
 pub trait Source {
@@ -236,11 +243,9 @@ impl<'a> Fill<'a> {
         };
         // The numbers of what follows count on a whole list before it.
         if complete.is_ok() && left == 0 {
-            let hasher = &self.hasher;
             for range in [layout.usr_blocks()..layout.usr_blocks() + 1, tree.end..layout.blocks()] {
-                let read = for_each_block(disk, &place, range, |block| {
-                    let digest = hasher.digest(block);
-                    problem = std::mem::replace(&mut problem, Ok(())).and_then(|()| take(&digest));
+                let read = for_each_digest(disk, &place, range, &self.hasher, |digest| {
+                    problem = std::mem::replace(&mut problem, Ok(())).and_then(|()| take(digest));
                     Ok(())
                 });
                 if read.is_err() {
@@ -348,16 +353,16 @@ impl<'a> Fill<'a> {
         let mut expected = Vec::new();
         let tree = layout.tree();
         for area in [0..tree.start, tree.end..layout.blocks()] {
-            for start in area.clone().step_by(RUN as usize) {
-                let end = start.saturating_add(RUN).min(area.end);
+            for start in area.clone().step_by(LOOK as usize) {
+                let end = start.saturating_add(LOOK).min(area.end);
                 let first = layout.listed_of(start).ok_or(FillError::Release("its layout is broken"))?;
                 let range = first..first + (end - start);
                 self.digests.read(range, &mut expected).map_err(FillError::Scratch)?;
-                let mut right = Vec::with_capacity(RUN as usize);
+                let mut right = Vec::with_capacity(LOOK as usize);
                 let mut digests = expected.as_chunks::<DIGEST>().0.iter();
                 // Unreadable is as good as wrong: it is written.
-                let _ = for_each_block(disk, &target, start..end, |block| {
-                    right.push(digests.next().is_some_and(|digest| self.hasher.digest(block) == *digest));
+                let _ = for_each_digest(disk, &target, start..end, &self.hasher, |digest| {
+                    right.push(digests.next() == Some(digest));
                     Ok(())
                 });
                 right.resize(end as usize - start as usize, false);
@@ -460,7 +465,9 @@ impl<'a> Fill<'a> {
         watch: &mut dyn Watch,
         missing: &mut BlockSet,
     ) -> Result<(), FillError> {
-        let mut reader = source.open(request.range.clone()).map_err(FillError::Transport)?;
+        let reader = source.open(request.range.clone()).map_err(FillError::Transport)?;
+        // A decoder takes three bytes, then many, then three.
+        let mut reader = BufReader::with_capacity(RECEIVE, reader);
         let mut at = request.range.start;
         for frame in request.pieces.iter().filter_map(|number| self.index.frames.get(*number)) {
             skip(&mut reader, frame.range.start.saturating_sub(at))?;
@@ -480,9 +487,8 @@ impl<'a> Fill<'a> {
                 |block, bytes| {
                     writer.put(disk, block, bytes)?;
                     written.push(block);
-                    if watch
-                        .progress(Progress { blocks_done: base.blocks_done + written.len() as u64, ..base })
-                    {
+                    let now = Progress { blocks_done: base.blocks_done + written.len() as u64, ..base };
+                    if !written.len().is_multiple_of(ASK_EVERY) || watch.progress(now) {
                         Ok(())
                     } else {
                         Err(FillError::Stopped)

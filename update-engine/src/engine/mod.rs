@@ -13,6 +13,7 @@ pub mod coordinate;
 #[cfg(feature = "engine")]
 pub mod daemon;
 pub mod fill;
+mod hashing;
 #[cfg(feature = "engine")]
 pub mod http;
 pub mod machine;

@@ -14,11 +14,12 @@ use slots::{
     SlotFlags, Table, types,
 };
 
+use super::hashing::for_each_digest;
 use crate::payload::{BLOCK, BlockHasher, Layout, LayoutError, TreeBuilder};
 
 const BLOCK_U64: u64 = BLOCK as u64;
 /// Blocks that are written or read by one request: 1 MiB.
-const RUN: usize = 256;
+pub(super) const RUN: usize = 256;
 
 /// Why a slot was not touched, or not handed over to.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +92,19 @@ impl Place {
             length,
             flags: entry.flags(),
         })
+    }
+
+    /// Reads from byte `at` of the slot.
+    pub(super) fn read<D: Device<Error = io::Error>>(
+        &self,
+        disk: &mut D,
+        at: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), SlotError> {
+        if at + buffer.len() as u64 > self.length {
+            return Err(SlotError::Content("the size"));
+        }
+        Ok(disk.read(self.offset + at, buffer)?)
     }
 
     const fn footer_at(&self) -> u64 {
@@ -245,9 +259,9 @@ fn verify_content<D: Device<Error = io::Error>>(
     let mut builder = TreeBuilder::new(hasher.clone(), u64::from(layout.usr_blocks()));
     // Of the tree over the data as it is on the disk; the stored tree must be the same (1/128 of the data in size).
     let mut levels = TreeDigest::new(layout.tree());
-    for_each_block(disk, place, 0..layout.usr_blocks(), |block| {
+    for_each_digest(disk, place, 0..layout.usr_blocks(), &hasher, |digest| {
         progress(1);
-        builder.push(&hasher.digest(block), &mut |number, bytes| {
+        builder.push(digest, &mut |number, bytes| {
             levels.put(number, bytes);
             Ok(())
         })
@@ -319,6 +333,14 @@ fn hash_part<D: Device<Error = io::Error>>(
     Ok(hasher.finalize().into())
 }
 
+/// Where runs of at most [`RUN`] blocks begin in the slot, and their lengths, in bytes.
+pub(super) fn runs(range: Range<u32>) -> impl Iterator<Item = (u64, usize)> {
+    range.clone().step_by(RUN).map(move |start| {
+        let count = usize::try_from(range.end - start).unwrap_or(RUN).min(RUN);
+        (u64::from(start) * BLOCK_U64, count * BLOCK)
+    })
+}
+
 /// Reads blocks of a slot past every cache, [`RUN`] at a time.
 pub(super) fn for_each_block<D: Device<Error = io::Error>>(
     disk: &mut D,
@@ -327,19 +349,10 @@ pub(super) fn for_each_block<D: Device<Error = io::Error>>(
     mut each: impl FnMut(&[u8; BLOCK]) -> Result<(), SlotError>,
 ) -> Result<(), SlotError> {
     let mut buffer = vec![0; RUN.min(range.len()) * BLOCK];
-    let mut next = range.start;
-    while next < range.end {
-        let count = usize::try_from(range.end - next).unwrap_or(RUN).min(RUN);
-        let run = buffer.get_mut(..count * BLOCK).unwrap_or_default();
-        let at = u64::from(next) * BLOCK_U64;
-        if at + run.len() as u64 > place.length {
-            return Err(SlotError::Content("the size"));
-        }
-        disk.read(place.offset + at, run)?;
-        for block in run.as_chunks::<BLOCK>().0 {
-            each(block)?;
-        }
-        next += u32::try_from(count).unwrap_or(u32::MAX);
+    for (at, length) in runs(range) {
+        let run = buffer.get_mut(..length).unwrap_or_default();
+        place.read(disk, at, run)?;
+        run.as_chunks::<BLOCK>().0.iter().try_for_each(&mut each)?;
     }
     Ok(())
 }
@@ -463,12 +476,14 @@ impl SlotWriter {
         &mut self,
         disk: &mut D,
         progress: &mut dyn FnMut(u32),
-    ) -> Result<(), SlotError> {
+    ) -> Result<Proven, SlotError> {
         self.flush(disk)?;
-        verify_content(disk, &self.place, &self.footer, progress)
+        verify_content(disk, &self.place, &self.footer, progress)?;
+        Ok(Proven { place: self.place, footer: self.footer })
     }
 
-    /// Proves the body, writes the footer last, and proves the whole slot as the loader would (SAFETY 19). [`flip`] comes next.
+    /// Proves the body, unless `proven` says that nobody wrote since it was, writes the footer last, and proves the whole slot as
+    /// the loader would (SAFETY 19). [`flip`] comes next.
     ///
     /// # Errors
     /// [`SlotError`]: the slot has no flags, so nothing boots it.
@@ -476,11 +491,22 @@ impl SlotWriter {
         mut self,
         disk: &mut D,
         policy: &Policy<'_>,
+        proven: Option<&Proven>,
         progress: &mut dyn FnMut(u32),
     ) -> Result<Footer, SlotError> {
-        self.verify_body(disk, progress)?;
+        let same = |proven: &Proven| proven.place == self.place && proven.footer == self.footer;
+        if !(self.run.is_empty() && proven.is_some_and(same)) {
+            self.verify_body(disk, progress)?;
+        }
         disk.write(self.place.footer_at(), self.footer_bytes.as_slice())?;
         disk.flush()?;
         verify(disk, &self.place, policy, progress)
     }
+}
+
+/// That the body of a slot was read back and found right. It holds as long as its owner lets nobody write to the slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proven {
+    place: Place,
+    footer: Footer,
 }

@@ -201,7 +201,7 @@ fn update(disk: &mut TestDisk, release: &Release) -> Result<u64, FillError> {
     let mut mirror = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
     let writer = download(disk, release, &mut mirror, &tempfile::tempfile().unwrap())?;
     let keys = keys();
-    writer.seal(disk, &policy(&keys), &mut |_| {})?;
+    writer.seal(disk, &policy(&keys), None, &mut |_| {})?;
     slot::flip(disk, guid_a())?;
     Ok(mirror.asked)
 }
@@ -317,7 +317,7 @@ fn a_lying_mirror_costs_a_retry_and_never_a_bad_slot() {
         let mut honest = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
         let writer = download(&mut disk, &release, &mut honest, &digests).unwrap();
         let keys = keys();
-        writer.seal(&mut disk, &policy(&keys), &mut |_| {}).unwrap();
+        writer.seal(&mut disk, &policy(&keys), None, &mut |_| {}).unwrap();
     }
 }
 
@@ -363,8 +363,30 @@ fn a_slot_that_changed_behind_our_back_is_not_sealed_safety_19() {
         let superblock = at == 201;
         disk.bytes[offset + 9] ^= 4;
         let keys = keys();
-        let sealed = writer.seal(&mut disk, &policy(&keys), &mut |_| {});
+        let sealed = writer.seal(&mut disk, &policy(&keys), None, &mut |_| {});
         assert_eq!(sealed.is_ok(), superblock, "block {at}: {:?}", sealed.map(|_| ()));
+        assert_eq!(disk.pair().other.flags, SlotFlags::EMPTY);
+    }
+}
+
+#[test]
+fn what_was_proven_once_is_still_proven_after_the_footer_safety_19() {
+    let release = publish(&new());
+    let keys = keys();
+    for rot in [false, true] {
+        let mut disk = TestDisk::new(&old());
+        let mut mirror = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
+        let mut writer =
+            download(&mut disk, &release, &mut mirror, &tempfile::tempfile().unwrap()).unwrap();
+        let proven = writer.verify_body(&mut disk, &mut |_| {}).unwrap();
+        let offset = writer.place().offset as usize;
+        disk.bytes[offset + 100 * BLOCK] ^= u8::from(rot);
+        let mut read = 0;
+        let blocks = writer.layout().blocks();
+        let sealed = writer.seal(&mut disk, &policy(&keys), Some(&proven), &mut |more| read += more);
+        assert_eq!(sealed.is_err(), rot, "{:?}", sealed.map(|_| ()));
+        // Once, not twice; the superblock of the tree is nobody's word.
+        assert!(read <= blocks, "{read} of {blocks}");
         assert_eq!(disk.pair().other.flags, SlotFlags::EMPTY);
     }
 }

@@ -17,7 +17,7 @@ use super::fill::{Fill, FillError, Progress, Source, Watch};
 use super::http::{Http, HttpError};
 use super::machine::{Event, Failure, Trouble};
 use super::os::{ARCHITECTURE, Facts};
-use super::slot::{self, Pair, Place, SlotError, SlotWriter};
+use super::slot::{self, Pair, Place, Proven, SlotError, SlotWriter};
 use super::state::{Staged, replace};
 use crate::causes::chain;
 use crate::channel::key::hex;
@@ -151,7 +151,7 @@ impl Work {
         release: &Release,
         server: &str,
         tell: &mut dyn FnMut(Event),
-    ) -> Result<Staged, Failure> {
+    ) -> Result<(Staged, Proven), Failure> {
         let http = Http::new(server).map_err(|error| http_failure(&error))?;
         let index = self.index(release, &http)?;
         let policy = self.facts.policy();
@@ -175,19 +175,29 @@ impl Work {
         let mut fill = Fill::new(&index, &footer, running, digests, local);
         let mut source = HttpSource { http, path: release.payload.url_path() };
         let mut teller = Teller { tell, stop: &self.stop, told: None };
-        let filled = fill
+        let mut laps = Laps::start();
+        let found = fill
             .learn(&mut disk)
             .and_then(|()| fill.digests(&footer, &mut source, &mut teller))
-            .and_then(|()| fill.from_disk(&mut disk, &mut writer, &mut teller))
-            .and_then(|()| fill.fetch(&mut disk, &mut writer, &mut source, &mut teller));
+            .and_then(|()| fill.from_disk(&mut disk, &mut writer, &mut teller));
+        found.map_err(|error| fill_failure(&error))?;
+        let local = laps.lap();
+        let filled = fill.fetch(&mut disk, &mut writer, &mut source, &mut teller);
         filled.map_err(|error| fill_failure(&error))?;
+        let fetch = laps.lap();
         (teller.tell)(Event::Verifying);
         let stop = &self.stop;
-        writer.verify_body(&mut disk, &mut |_| {}).map_err(|error| slot_failure(&error))?;
+        let proven = writer.verify_body(&mut disk, &mut |_| {}).map_err(|error| slot_failure(&error))?;
         if stop.load(Ordering::Relaxed) {
             return Err(fill_failure(&FillError::Stopped));
         }
-        Ok(staged(&footer, release.slot_bytes))
+        eprintln!(
+            "{}: {local:.1} s for what the disk had, {fetch:.1} s to fetch {} bytes, {:.1} s to read back",
+            footer.version,
+            fill.fetched(),
+            laps.lap()
+        );
+        Ok((staged(&footer, release.slot_bytes), proven))
     }
 
     /// The index: from an earlier attempt, or fetched; as signed metadata has it.
@@ -230,11 +240,11 @@ impl Work {
         Some((pair.running, Layout::of(&footer).ok()?))
     }
 
-    /// Seals what is downloaded and lets the next boot try it.
+    /// Seals what is downloaded and lets the next boot try it. `proven` is what the last download ended with, if this process made it.
     ///
     /// # Errors
     /// [`Failure`]
-    pub fn apply(&self) -> Result<Staged, Failure> {
+    pub fn apply(&self, proven: Option<&Proven>) -> Result<Staged, Failure> {
         let bytes =
             std::fs::read(self.folder.join("download/index")).map_err(|error| scratch_failure(&error))?;
         let index = Index::parse(&bytes).map_err(|error| Failure {
@@ -251,7 +261,9 @@ impl Work {
         let writer = begun.map_err(failed)?;
         let slot_bytes = u64::from(writer.layout().blocks()) * 4096 + slots::FOOTER_LEN as u64;
         let mut disk = Disk::open_for_content(&self.facts.disk).map_err(|error| disk_failure(&error))?;
-        let footer = writer.seal(&mut disk, &policy, &mut |_| {}).map_err(failed)?;
+        let mut laps = Laps::start();
+        let footer = writer.seal(&mut disk, &policy, proven, &mut |_| {}).map_err(failed)?;
+        eprintln!("{}: {:.1} s to seal and prove the slot", footer.version, laps.lap());
         slot::flip(&mut self.locked()?, self.facts.slot).map_err(failed)?;
         Ok(self.applied(&footer, slot_bytes))
     }
@@ -314,6 +326,20 @@ fn agrees(release: &Release, footer: &Footer) -> Result<(), Failure> {
     }
     let message = "the release is broken: channel and slot footer name different slots".to_owned();
     Err(Failure { trouble: Trouble::Final, kind: "mismatch", message })
+}
+
+/// Seconds between one thing and the next.
+struct Laps(Instant);
+
+impl Laps {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.0, now)).as_secs_f64()
+    }
 }
 
 struct HttpSource {
