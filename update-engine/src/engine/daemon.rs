@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use init::control::Frames;
@@ -129,11 +129,18 @@ fn now() -> Now {
 
 impl Daemon {
     fn serve(&mut self, inbox: &Receiver<Message>) -> Result<()> {
+        let mut looked = Instant::now();
         loop {
             let now = now();
             let due = Duration::from_secs(self.machine.next_tick().saturating_sub(now.since_boot));
-            let sleep = self.coordinator.sleep().unwrap_or(LONGEST_SLEEP);
-            match inbox.recv_timeout(due.min(sleep)) {
+            // Counted from the last look, not from the last message: somebody may ask for the status every second.
+            let limit = self.coordinator.sleep().unwrap_or(LONGEST_SLEEP);
+            let left = due.min(limit.saturating_sub(looked.elapsed()));
+            if left.is_zero() {
+                looked = Instant::now();
+                self.look();
+            }
+            match inbox.recv_timeout(left) {
                 Ok(Message::Event(event)) => self.handle(*event),
                 Ok(Message::Passed(lines)) => self.passed_over = lines,
                 Ok(Message::Call { call, privileged, answer }) => {
@@ -141,15 +148,18 @@ impl Daemon {
                     // A client that has gone needs none.
                     let _ = answer.send(reply);
                 }
-                Err(RecvTimeoutError::Timeout) => {
-                    self.reload();
-                    self.handle(Event::Tick);
-                    let confirmed = self.confirmed();
-                    self.coordinator.look_back(&self.machine, confirmed);
-                }
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => anyhow::bail!("all threads have ended"),
             }
         }
+    }
+
+    /// What time brings.
+    fn look(&mut self) {
+        self.reload();
+        self.handle(Event::Tick);
+        let confirmed = self.confirmed();
+        self.coordinator.look_back(&self.machine, confirmed);
     }
 
     fn reload(&mut self) {
