@@ -122,23 +122,38 @@ fn admit_in(
     let gate_path = folder.join("admission");
     let gate = open_lock(&gate_path)?;
     let mut told = false;
-    loop {
-        gate.lock().map_err(|source| AdmissionError::Io { path: gate_path.clone(), source })?;
-        let taken = take(&folder, capacity, demand);
-        let released = gate.unlock().map_err(|source| AdmissionError::Io { path: gate_path.clone(), source });
-        let running = match taken? {
-            Taken::Admitted(admission) => return released.map(|()| admission),
-            Taken::Full(running) => running,
-        };
-        released?;
-        if !told {
-            told = true;
+    let mut tell = |running: Demand| {
+        if !std::mem::replace(&mut told, true) {
             notice(&format!(
                 "waiting for other virtual machines to end: {} running with {} MiB, room for {} with {} MiB (FERRITE_VM_SLOTS)",
                 running.vms, running.memory_mib, capacity.vms, capacity.memory_mib
             ));
         }
         std::thread::sleep(LOOK_AGAIN);
+    };
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        |source| AdmissionError::Io { path, source }
+    };
+    // One waits for room at a time, the others for their turn: a group that needs most of the host would never find it free if
+    // small ones could go ahead.
+    let turn_path = folder.join("turn");
+    let turn = open_lock(&turn_path)?;
+    loop {
+        gate.lock().map_err(failed(&gate_path))?;
+        let taken = match turn.try_lock() {
+            Ok(()) => take(&folder, capacity, Some(demand)),
+            Err(fs::TryLockError::WouldBlock) => take(&folder, capacity, None),
+            Err(fs::TryLockError::Error(source)) => Err(failed(&turn_path)(source)),
+        };
+        let released = gate.unlock().map_err(failed(&gate_path));
+        match taken? {
+            Taken::Admitted(admission) => return released.map(|()| admission),
+            Taken::Full(running) => {
+                released?;
+                tell(running);
+            }
+        }
     }
 }
 
@@ -147,8 +162,8 @@ enum Taken {
     Full(Demand),
 }
 
-/// Looks and takes; the gate is held.
-fn take(folder: &Path, capacity: Capacity, demand: Demand) -> Result<Taken, AdmissionError> {
+/// Looks, and takes what is demanded; the gate is held.
+fn take(folder: &Path, capacity: Capacity, demand: Option<Demand>) -> Result<Taken, AdmissionError> {
     let mut running = Demand { vms: 0, memory_mib: 0 };
     let mut free = None;
     for index in 0..MAX_FILES {
@@ -176,8 +191,8 @@ fn take(folder: &Path, capacity: Capacity, demand: Demand) -> Result<Taken, Admi
             break;
         }
     }
-    match free {
-        Some((path, mut file)) if capacity.admits(running, demand) => {
+    match free.zip(demand) {
+        Some(((path, mut file), demand)) if capacity.admits(running, demand) => {
             let text = format!("{} {}\n", demand.vms, demand.memory_mib);
             let write =
                 file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
@@ -244,6 +259,31 @@ mod tests {
         assert!(!third.is_finished());
         drop(first);
         assert_eq!(third.join().unwrap(), (true, 1));
+    }
+
+    #[test]
+    fn a_group_that_needs_all_is_not_overtaken() {
+        let root = tempfile::tempdir().unwrap();
+        let first = admit_in(root.path(), TWO, small(), &|_| {}).unwrap();
+        let start = |demand: Demand, name: &'static str| {
+            let (path, (send, told), (done, admitted)) = (root.path().to_path_buf(), channel(), channel());
+            std::thread::spawn(move || {
+                let admission = admit_in(&path, TWO, demand, &|_| send.send(()).unwrap()).unwrap();
+                done.send(name).unwrap();
+                std::thread::sleep(LOOK_AGAIN);
+                drop(admission);
+            });
+            told.recv_timeout(Duration::from_secs(10)).unwrap();
+            admitted
+        };
+        let group = start(Demand { vms: 3, memory_mib: 900 }, "group");
+        // There is room for it now, and it comes later.
+        let late = start(small(), "late");
+        std::thread::sleep(3 * LOOK_AGAIN);
+        assert!(group.try_recv().is_err() && late.try_recv().is_err());
+        drop(first);
+        assert_eq!(group.recv_timeout(Duration::from_secs(10)), Ok("group"));
+        assert_eq!(late.recv_timeout(Duration::from_secs(10)), Ok("late"));
     }
 
     #[test]

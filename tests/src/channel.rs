@@ -6,14 +6,15 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
 use builder::build::{Manifest, manifest_path};
 use builder::payload::groups;
 use builder::signing::{SlotSigner, development_channel_root};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use update_engine::channel::metadata::{Date, Envelope, Root};
 use update_engine::channel::sign::{Edition, Lifetimes, Renewal};
@@ -22,6 +23,8 @@ use update_engine::payload::write::write_at_level;
 
 use crate::Image;
 
+/// Bytes of a report, at most.
+const MAX_REPORT: u64 = 1 << 20;
 /// Bytes that are sent at once.
 const BUFFER: u64 = 16 << 10;
 
@@ -122,7 +125,7 @@ impl Channel {
     }
 }
 
-/// A server of plain files with ranges, on loopback.
+/// A server of plain files with ranges, on loopback, that keeps what machines report.
 #[derive(Debug)]
 pub struct FileServer {
     /// Its port.
@@ -141,6 +144,8 @@ struct State {
     vanishes: AtomicBool,
     /// Connections that were not taken.
     refused: AtomicU64,
+    /// What machines reported.
+    reports: Mutex<Vec<Value>>,
 }
 
 impl State {
@@ -161,6 +166,7 @@ impl FileServer {
             left: AtomicU64::new(u64::MAX),
             vanishes: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            reports: Mutex::new(Vec::new()),
         });
         let server = Self { port: listener.local_addr()?.port(), state: Arc::clone(&state) };
         let folder = folder.to_owned();
@@ -180,6 +186,11 @@ impl FileServer {
     /// Bytes of payloads that were sent so far.
     pub fn payload_bytes_sent(&self) -> u64 {
         self.state.sent.load(Ordering::SeqCst)
+    }
+
+    /// The reports that machines have sent so far, in order.
+    pub fn reports(&self) -> Vec<Value> {
+        self.state.reports.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// From now on so many bytes of payloads are sent, and then nothing more comes: the connection stays open.
@@ -212,7 +223,7 @@ fn serve(stream: &TcpStream, folder: &Path, state: &State) -> Result<()> {
         if lines.read_line(&mut request)? == 0 {
             return Ok(());
         }
-        let mut range = None;
+        let (mut range, mut body) = (None, 0);
         loop {
             let mut header = String::new();
             lines.read_line(&mut header)?;
@@ -224,9 +235,18 @@ fn serve(stream: &TcpStream, folder: &Path, state: &State) -> Result<()> {
                 let (first, last) = bytes.split_once('-').context("a range")?;
                 range = Some((first.parse::<u64>()?, last.parse::<u64>()?));
             }
+            if let Some(bytes) = header.strip_prefix("content-length: ") {
+                body = bytes.parse::<u64>()?.min(MAX_REPORT);
+            }
         }
         let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/');
         let mut out = stream;
+        if request.starts_with("POST ") {
+            let report = serde_json::from_reader((&mut lines).take(body))?;
+            state.reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+            write!(out, "HTTP/1.1 204 No Content\r\n\r\n")?;
+            continue;
+        }
         let file = if path.contains("..") { None } else { File::open(folder.join(path)).ok() };
         let Some(mut file) = file.filter(|_| request.starts_with("GET ")) else {
             write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;

@@ -86,6 +86,29 @@ impl Image {
         })?)
     }
 
+    /// The image of `recipes/ferrite.yaml` as another release of a product with a name of its own; `change` gets the recipe's text.
+    ///
+    /// # Errors
+    /// It cannot be built.
+    pub fn ferrite_release(name: &str, version: &str, change: impl FnOnce(String) -> String) -> Result<Self> {
+        let recipes = guest::source_folder()?.join("recipes");
+        let recipe = fs::read_to_string(recipes.join("ferrite.yaml"))?;
+        let recipe = recipe.replacen(
+            "name: ferrite\nversion: 0.1.0\n",
+            &format!("name: {name}\nversion: {version}\n"),
+            1,
+        );
+        let path = Self::write_recipe(name, &change(recipe))?;
+        // Its files lie beside it.
+        let files = path.with_file_name("files");
+        fs::create_dir_all(&files)?;
+        for entry in fs::read_dir(recipes.join("files"))? {
+            let entry = entry?;
+            write_whole(&files.join(entry.file_name()), &fs::read(entry.path())?)?;
+        }
+        Self::of_recipe(&path)
+    }
+
     /// The file of a recipe: that of the smallest image under another name, with changes of its text. Its folder is `recipes` in
     /// [`Image::folder`].
     ///
@@ -94,6 +117,10 @@ impl Image {
     pub fn minimal_recipe(name: &str, change: impl FnOnce(String) -> String) -> Result<PathBuf> {
         let recipe = fs::read_to_string(guest::source_folder()?.join("recipes/minimal.yaml"))?;
         let text = change(recipe.replacen("name: ferrite-minimal\n", &format!("name: {name}\n"), 1));
+        Self::write_recipe(name, &text)
+    }
+
+    fn write_recipe(name: &str, text: &str) -> Result<PathBuf> {
         let folder = Self::folder()?.join("recipes");
         fs::create_dir_all(&folder)?;
         // Tests run at once, and recipes of one name differ: each text has a file of its own.

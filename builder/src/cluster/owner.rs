@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, bail};
 use qemu::switch::Switch;
 use qemu::switch::dhcp::Server;
-use qemu::{Admission, Demand, Disk, DiskFormat, Emulator, Net, Nic, Serial, Vm, VmSpec, admit};
+use qemu::{Demand, Disk, DiskFormat, Emulator, Net, Nic, Serial, Vm, VmSpec, admit};
 use serde::{Deserialize, Serialize};
 
 use super::certs::Authority;
@@ -58,9 +58,6 @@ pub struct Owner {
     prober: Prober,
     cluster: Mutex<Cluster>,
     ended: (Mutex<bool>, Condvar),
-    // Dropped last: the sockets' folder and the right to run.
-    _folder: qemu::VmFolder,
-    _admission: Admission,
 }
 
 #[derive(Debug)]
@@ -84,9 +81,11 @@ pub fn run(plan: Plan, emulator: Emulator) -> Result<()> {
     let folder = qemu::VmFolder::create(&qemu::temporary_root())?;
     let socket = folder.path().join("control");
     let listener = UnixListener::bind(&socket).context("cannot make the control socket")?;
-    let owner = Arc::new(Owner::new(plan, emulator, folder)?);
+    // The folder and the right to run end with this function, whatever its threads still hold.
+    let _admission = admit(demand(&plan)?, &|line| eprintln!("{line}"))?;
+    let owner = Arc::new(Owner::new(plan, emulator, &folder)?);
     owner.start_all()?;
-    let record = Record { socket, owner: std::process::id() };
+    let record = Record { socket: socket.clone(), owner: std::process::id() };
     // Last: who finds it can ask.
     let path = owner.plan.folder.join(Record::FILE);
     let new = path.with_extension("new");
@@ -94,16 +93,27 @@ pub fn run(plan: Plan, emulator: Emulator) -> Result<()> {
         .and_then(|()| std::fs::rename(&new, &path))
         .with_context(|| format!("cannot write {}", path.display()))?;
     let watcher = Arc::clone(&owner);
-    thread::spawn(move || watcher.watch());
+    let watching = thread::spawn(move || watcher.watch());
     let server = Arc::clone(&owner);
-    thread::spawn(move || server.serve(&listener));
+    let serving = thread::spawn(move || server.serve(&listener));
     let (ended, changed) = &owner.ended;
     drop(changed.wait_while(locked(ended), |ended| !*ended).unwrap_or_else(PoisonError::into_inner));
     let mut cluster = locked(&owner.cluster);
     cluster.machines.clear();
     drop(cluster);
+    // The server waits for somebody: nobody comes any more.
+    let woken = UnixStream::connect(&socket).is_ok();
+    let threads = [Some(watching), woken.then_some(serving)];
+    // One that panicked has ended as well.
+    threads.into_iter().flatten().for_each(|thread| drop(thread.join()));
     std::fs::remove_dir_all(&owner.plan.folder)
         .with_context(|| format!("cannot remove {}", owner.plan.folder.display()))
+}
+
+fn demand(plan: &Plan) -> Result<Demand> {
+    let vms = u64::try_from(plan.nodes)?;
+    let memory_mib = vms * (u64::from(plan.memory) + OVERHEAD_MIB);
+    Ok(Demand { vms: u32::try_from(plan.nodes)?, memory_mib })
 }
 
 /// The folder of certificates, with the authority's and the client's, when etcd speaks TLS.
@@ -125,13 +135,7 @@ fn now() -> Duration {
 }
 
 impl Owner {
-    fn new(plan: Plan, emulator: Emulator, folder: qemu::VmFolder) -> Result<Self> {
-        let vms = u64::try_from(plan.nodes)?;
-        let demand = Demand {
-            vms: u32::try_from(plan.nodes)?,
-            memory_mib: vms * (u64::from(plan.memory) + OVERHEAD_MIB),
-        };
-        let admission = admit(demand, &|line| eprintln!("{line}"))?;
+    fn new(plan: Plan, emulator: Emulator, folder: &qemu::VmFolder) -> Result<Self> {
         let prober = Prober::new(certificates(&plan)?.as_deref())?;
         let server =
             Server::new(layout::SERVER_MAC, layout::SERVER, layout::PREFIX, layout::hosts(plan.nodes));
@@ -147,8 +151,6 @@ impl Owner {
             prober,
             cluster: Mutex::new(Cluster { machines, switch, timeline }),
             ended: (Mutex::new(false), Condvar::new()),
-            _folder: folder,
-            _admission: admission,
         })
     }
 
@@ -239,6 +241,9 @@ impl Owner {
 
     fn serve(self: &Arc<Self>, listener: &UnixListener) {
         for stream in listener.incoming().flatten() {
+            if *locked(&self.ended.0) {
+                return;
+            }
             let owner = Arc::clone(self);
             thread::spawn(move || owner.converse(stream));
         }
@@ -410,6 +415,9 @@ impl Owner {
             if asker.has_gone() {
                 self.end();
                 return Ok(Answer::Done);
+            }
+            if *locked(&self.ended.0) {
+                bail!("the cluster has ended");
             }
             if start.elapsed() > HEALTHY_LIMIT {
                 let why = status

@@ -10,6 +10,7 @@ mod hard_cases;
 mod loader;
 mod power;
 mod reboot_lock;
+mod rolling;
 mod services;
 mod state;
 mod support;

@@ -376,8 +376,7 @@ fn what_was_proven_once_is_still_proven_after_the_footer_safety_19() {
     for rot in [false, true] {
         let mut disk = TestDisk::new(&old());
         let mut mirror = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
-        let mut writer =
-            download(&mut disk, &release, &mut mirror, &tempfile::tempfile().unwrap()).unwrap();
+        let mut writer = download(&mut disk, &release, &mut mirror, &tempfile::tempfile().unwrap()).unwrap();
         let proven = writer.verify_body(&mut disk, &mut |_| {}).unwrap();
         let offset = writer.place().offset as usize;
         disk.bytes[offset + 100 * BLOCK] ^= u8::from(rot);
