@@ -93,6 +93,9 @@ fn boot(recorder: &Recorder, slot: &'static str, name: &str, files: u32) -> Resu
     recorder.mark(Mark::Acknowledged(Fact::Table));
     recorder.mark(Mark::Kernel(slot));
     guest.wait_for_shell()?;
+    // A machine that was reset on the way and fell back would be taken for one on this slot.
+    let loaders = guest.console_text().matches("ferrite-boot: USR-").count();
+    ensure!(loaders == 1, "{slot} did not come up at once\n{}", guest.kept_log());
     recorder.mark(Mark::Acknowledged(Fact::Table));
     let (before, after) = (files / 2, files - files / 2);
     write_files(recorder, &mut guest, name, 0..before)?;
