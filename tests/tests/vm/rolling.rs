@@ -2,8 +2,8 @@
 //! a machine that dies while it holds the lock.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -76,14 +76,14 @@ impl Writer<'_> {
                 machine += 1;
                 thread::sleep(Duration::from_millis(50));
             }
-            self.acknowledged.lock().unwrap().insert(key, Instant::now());
+            self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Instant::now());
             thread::sleep(Duration::from_millis(250));
         }
     }
 
     /// The longest time without an acknowledged write since `from`; nothing that was acknowledged is lost.
     fn judge(&self, what: &str, from: Instant) -> Result<()> {
-        let acknowledged = self.acknowledged.lock().unwrap().clone();
+        let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut last = from;
         let mut longest = Duration::ZERO;
         let times = acknowledged.values().filter(|time| **time >= from);
