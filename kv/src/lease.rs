@@ -26,13 +26,33 @@ pub struct Keeper {
     ends: u64,
     next: u64,
     failures: u32,
+    parts: u64,
 }
 
 impl Keeper {
     /// A lease of `ttl` milliseconds whose grant was asked for at `sent`.
     #[must_use]
     pub const fn new(ttl: u64, sent: u64) -> Self {
-        Self { ttl, ends: sent.saturating_add(ttl), next: sent.saturating_add(ttl / 3), failures: 0 }
+        Self::in_parts(ttl, sent, 3)
+    }
+
+    /// The same, renewed after one of `parts` (at least one) of its time instead of a third.
+    #[must_use]
+    pub const fn in_parts(ttl: u64, sent: u64, parts: u64) -> Self {
+        let parts = if parts == 0 { 1 } else { parts };
+        Self {
+            ttl,
+            ends: sent.saturating_add(ttl),
+            next: sent.saturating_add(ttl / parts),
+            failures: 0,
+            parts,
+        }
+    }
+
+    /// When it ends unless it is renewed.
+    #[must_use]
+    pub const fn ends(&self) -> u64 {
+        self.ends
     }
 
     /// Its time to live in milliseconds.
@@ -65,7 +85,7 @@ impl Keeper {
             // Too late: whatever rested on it has been told that it is lost.
             return;
         }
-        *self = Self::new(ttl, sent);
+        *self = Self::in_parts(ttl, sent, self.parts);
     }
 
     /// A renewal was not answered.

@@ -80,6 +80,14 @@ pub struct UnitState {
     pub problem: String,
 }
 
+impl UnitState {
+    /// The unit runs there, or may.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        !matches!(self.active_state.as_str(), "inactive" | "failed" | "")
+    }
+}
+
 /// A machine, as states of units name it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

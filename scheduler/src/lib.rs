@@ -13,8 +13,10 @@
 )]
 
 pub mod agent;
+pub mod change;
 pub mod keys;
 pub mod name;
+pub mod node;
 pub mod picture;
 pub mod place;
 pub mod requirements;

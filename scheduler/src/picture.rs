@@ -116,6 +116,43 @@ pub struct Changes {
     pub decisive: bool,
     /// Machines that are not there any more, as they were.
     pub gone: Vec<(String, Machine)>,
+    /// Units of which more than a state has changed; all of them, if everything was read anew.
+    pub units: Units,
+    /// Machines that have changed.
+    pub machines: BTreeSet<String>,
+}
+
+/// Which units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Units {
+    /// All.
+    All,
+    /// These.
+    Some(BTreeSet<String>),
+}
+
+impl Default for Units {
+    fn default() -> Self {
+        Self::Some(BTreeSet::new())
+    }
+}
+
+impl Changes {
+    fn note(&mut self, key: &Key<'_>) {
+        match key {
+            Key::Machine(id) | Key::Metadata(id, _) | Key::Drain(id) => {
+                self.decisive = true;
+                self.machines.insert((*id).to_owned());
+            }
+            Key::Object(unit) | Key::Wanted(unit) | Key::Target(unit) | Key::Launched(unit) => {
+                self.decisive = true;
+                if let Units::Some(units) = &mut self.units {
+                    units.insert((*unit).to_owned());
+                }
+            }
+            Key::File(_) | Key::State(..) | Key::Leader | Key::EngineVersion => {}
+        }
+    }
 }
 
 /// All of it.
@@ -211,6 +248,7 @@ impl Picture {
                     self.put(kv, &mut changes);
                 }
                 changes.decisive = true;
+                changes.units = Units::All;
                 let gone = before
                     .machines
                     .into_iter()
@@ -227,7 +265,7 @@ impl Picture {
                 changes.gone.retain(|(id, _)| self.machine(id).is_none());
             }
         }
-        self.resolve();
+        self.resolve(&mut changes);
         changes
     }
 
@@ -235,7 +273,7 @@ impl Picture {
         let Some(key) = self.keys.parse(&kv.key) else { return };
         let text = String::from_utf8_lossy(&kv.value).into_owned();
         let (revision, lease) = (kv.mod_revision, kv.lease);
-        changes.decisive |= !matches!(key, Key::State(..) | Key::Leader | Key::EngineVersion);
+        changes.note(&key);
         match key {
             Key::Machine(id) => {
                 // A machine that cannot be understood is not there.
@@ -282,7 +320,7 @@ impl Picture {
 
     fn delete(&mut self, key: &[u8], changes: &mut Changes) {
         let Some(key) = self.keys.parse(key) else { return };
-        changes.decisive |= !matches!(key, Key::State(..) | Key::Leader | Key::EngineVersion | Key::File(_));
+        changes.note(&key);
         match key {
             Key::Machine(id) => {
                 if let Some(entry) = self.machines.get_mut(id)
@@ -338,7 +376,7 @@ impl Picture {
     }
 
     /// Units and their files may come in any order.
-    fn resolve(&mut self) {
+    fn resolve(&mut self, changes: &mut Changes) {
         let Self { unresolved, jobs, files, .. } = self;
         unresolved.retain(|unit| {
             let Some(job) = jobs.get_mut(unit) else { return false };
@@ -346,6 +384,7 @@ impl Picture {
             job.file = file.map(|file| Arc::clone(&file.value));
             match (&job.file, name::check(unit)) {
                 (Some(file), Ok(name)) => {
+                    changes.note(&Key::Object(unit));
                     job.requirements = Arc::new(Requirements::of(&name, file).0);
                     false
                 }
@@ -365,20 +404,45 @@ impl Picture {
         let present = self.machines.iter().filter(|(_, entry)| entry.object.is_some());
         let machines: BTreeMap<String, Machine> =
             present.map(|(id, entry)| (id.clone(), entry.machine())).collect();
-        let units = self.units().filter_map(|(name, job)| {
-            let unit = Unit {
-                hash: job.object.as_ref()?.value,
-                requirements: Arc::clone(&job.requirements),
-                wanted: job.wanted(),
-                target: job.target.as_ref().map(|target| target.value.clone()),
-                launched_on: job.launched_on.as_ref().map(|machine| machine.value.clone()),
-            };
-            Some((name.clone(), unit))
-        });
+        let units = self.units().filter_map(|(name, job)| Some((name.clone(), unit_of(job, &machines)?)));
+        let units = units.collect();
         let awaited = awaited.filter(|(id, _)| !machines.contains_key(*id));
         let awaited = awaited.map(|(id, machine)| (id.clone(), machine.clone())).collect();
-        Snapshot { units: units.collect(), machines, awaited }
+        Snapshot { units, machines, awaited }
     }
+
+    /// One machine, if it is there, with the units that are given to it and the global ones.
+    #[must_use]
+    pub fn snapshot_of(&self, machine: &str) -> Snapshot {
+        let entry = self.machines.get_key_value(machine).filter(|(_, entry)| entry.object.is_some());
+        let machines = entry.into_iter().map(|(id, entry)| (id.clone(), entry.machine())).collect();
+        let is_here = |job: &Job| {
+            job.requirements.global || job.target.as_ref().is_some_and(|target| target.value == machine)
+        };
+        let units = self.units().filter(|(_, job)| is_here(job));
+        let units = units.filter_map(|(name, job)| Some((name.clone(), unit_of(job, &machines)?))).collect();
+        Snapshot { units, machines, awaited: BTreeMap::new() }
+    }
+}
+
+fn unit_of(job: &Job, machines: &BTreeMap<String, Machine>) -> Option<Unit> {
+    let launched_on = job.launched_on.as_ref().map(|machine| &machine.value);
+    Some(Unit {
+        hash: job.object.as_ref()?.value,
+        requirements: Arc::clone(&job.requirements),
+        wanted: job.wanted(),
+        target: job.target.as_ref().map(|target| target.value.clone()),
+        launched_on: runs_on(job, machines).or(launched_on).cloned(),
+    })
+}
+
+/// The machine that still runs a unit although it is not, or no more, that unit's target.
+fn runs_on<'a>(job: &'a Job, machines: &BTreeMap<String, Machine>) -> Option<&'a String> {
+    let told = job.launched_on.iter().map(|machine| &machine.value);
+    let up = job.states.iter().filter(|(_, state)| state.value.is_up()).map(|(machine, _)| machine);
+    let mut all = told.chain(up.filter(|_| !job.requirements.global));
+    let target = job.target.as_ref().map(|target| &target.value);
+    all.find(|machine| machines.contains_key(*machine) && target != Some(machine))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::name;
+use crate::requirements::{Fence, Requirements};
 use crate::unit_file::{Hash, UnitFile};
 
 /// What a unit should be on this machine.
@@ -48,9 +50,19 @@ pub struct LocalUnit {
     pub stopping: bool,
     /// PID 1's word since the last task; `None`: not heard yet.
     pub observed: Option<Observed>,
+    /// It does not run on a machine that is cut off.
+    pub strict: bool,
 }
 
 impl LocalUnit {
+    /// One that is just loaded, or was found.
+    #[must_use]
+    pub fn of(name: &str, file: &UnitFile, launched: bool) -> Self {
+        let strict =
+            name::check(name).is_ok_and(|name| Requirements::of(&name, file).0.fence == Fence::Strict);
+        Self { hash: file.hash(), launched, strict, ..Self::default() }
+    }
+
     /// It runs, or may.
     #[must_use]
     pub fn is_up(&self) -> bool {
@@ -202,8 +214,8 @@ mod tests {
             let unit = LocalUnit {
                 hash: goal["a.service"].hash,
                 launched: true,
-                stopping: false,
                 observed: Some(observed(active)),
+                ..LocalUnit::default()
             };
             assert_eq!(plan(&goal, &BTreeMap::from([("a.service".to_owned(), unit)])), []);
         }

@@ -65,6 +65,8 @@ struct Place<'a> {
     takes: bool,
     /// Units that were given to it, and global ones.
     residents: BTreeMap<&'a str, &'a Unit>,
+    /// Units that it runs, whether it should or not.
+    running: BTreeMap<&'a str, &'a Unit>,
 }
 
 struct Board<'a> {
@@ -143,11 +145,17 @@ fn order(snapshot: &Snapshot) -> (Vec<&str>, Vec<&str>) {
 impl<'a> Board<'a> {
     fn new(snapshot: &'a Snapshot) -> Self {
         let of = |(id, machine): (&'a String, &'a Machine), takes: bool| {
-            (id.as_str(), Place { machine, takes: takes && !machine.drains, residents: BTreeMap::new() })
+            let (takes, residents, running) = (takes && !machine.drains, BTreeMap::new(), BTreeMap::new());
+            (id.as_str(), Place { machine, takes, residents, running })
         };
         let awaited = snapshot.awaited.iter().map(|it| of(it, false));
         let present = snapshot.machines.iter().map(|it| of(it, true));
-        let places = awaited.chain(present).collect();
+        let mut places: BTreeMap<&str, Place<'_>> = awaited.chain(present).collect();
+        for (name, unit) in &snapshot.units {
+            if let Some(place) = unit.launched_on.as_deref().and_then(|machine| places.get_mut(machine)) {
+                place.running.insert(name, unit);
+            }
+        }
         Self { snapshot, places, at: BTreeMap::new(), departures: BTreeMap::new(), has_globals: false }
     }
 
@@ -252,7 +260,8 @@ impl<'a> Board<'a> {
         }
         let each = self.places.iter().filter(|(id, _)| self.snapshot.machines.contains_key(**id));
         let told = each.map(|(id, place)| {
-            let refusal = self.refusal(name, unit, id, place).unwrap_or(Refusal::Drains);
+            let refusal = self.refusal(name, unit, id, place).or_else(|| self.in_the_way(name, unit, id));
+            let refusal = refusal.unwrap_or(Refusal::Drains);
             ((*id).to_owned(), refusal)
         });
         Unplaced::Refused(told.collect())
@@ -267,9 +276,18 @@ impl<'a> Board<'a> {
             })
             .collect();
         ranked.sort_unstable_by_key(|(pushed, load, id, _)| (*pushed, *load, *id));
-        let found =
-            ranked.into_iter().find(|(_, _, id, place)| self.refusal(name, unit, id, place).is_none());
-        found.map(|(_, _, id, _)| id)
+        let bears = |id: &str, place: &Place<'_>| {
+            self.refusal(name, unit, id, place).is_none() && self.in_the_way(name, unit, id).is_none()
+        };
+        ranked.into_iter().find(|(_, _, id, place)| bears(id, place)).map(|(_, _, id, _)| id)
+    }
+
+    /// A unit that leaves the machine, but still runs there and does not bear this one.
+    fn in_the_way(&self, name: &str, unit: &Unit, id: &str) -> Option<Refusal> {
+        let running = self.places.get(id)?.running.iter();
+        let leaving = running.filter(|(other, _)| self.at.get(*other) != Some(&id));
+        let leaving: BTreeMap<&str, &Unit> = leaving.map(|(other, unit)| (*other, *unit)).collect();
+        if leaving.is_empty() { None } else { conflict(name, unit, &leaving) }
     }
 
     /// Third round: `Replaces=`.
