@@ -13,7 +13,9 @@
 )]
 
 pub mod agent;
+pub mod api;
 pub mod change;
+pub mod config;
 pub mod keys;
 pub mod name;
 pub mod node;
@@ -22,3 +24,6 @@ pub mod place;
 pub mod requirements;
 pub mod snapshot;
 pub mod unit_file;
+
+/// Of the programs.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

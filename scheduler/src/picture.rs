@@ -164,6 +164,8 @@ pub struct Picture {
     machines: BTreeMap<String, MachineEntry>,
     files: BTreeMap<Hash, Stored<Arc<UnitFile>>>,
     jobs: BTreeMap<String, Job>,
+    /// For each machine the units that it is, or was, named with: the only ones that it has something to say of.
+    named: BTreeMap<String, BTreeSet<String>>,
     leader: Option<Stored<Leader>>,
     engine_version: Option<u64>,
     /// Units whose file has changed or is missing.
@@ -216,6 +218,11 @@ impl Picture {
     #[must_use]
     pub const fn jobs(&self) -> &BTreeMap<String, Job> {
         &self.jobs
+    }
+
+    /// Units that are given to a machine, or that it says something of; maybe some more.
+    pub fn named_with<'a>(&'a self, machine: &str) -> impl Iterator<Item = (&'a String, &'a Job)> {
+        self.named.get(machine).into_iter().flatten().filter_map(|name| self.jobs.get_key_value(name))
     }
 
     /// Unit files.
@@ -274,6 +281,14 @@ impl Picture {
         let text = String::from_utf8_lossy(&kv.value).into_owned();
         let (revision, lease) = (kv.mod_revision, kv.lease);
         changes.note(&key);
+        let with = match key {
+            Key::Target(unit) | Key::Launched(unit) => Some((unit, text.as_str())),
+            Key::State(unit, machine) => Some((unit, machine)),
+            _ => None,
+        };
+        if let Some((unit, machine)) = with {
+            self.named.entry(machine.to_owned()).or_default().insert(unit.to_owned());
+        }
         match key {
             Key::Machine(id) => {
                 // A machine that cannot be understood is not there.
@@ -365,6 +380,10 @@ impl Picture {
             | Key::State(unit, _) => {
                 if self.jobs.get(unit).is_some_and(Job::is_empty) {
                     self.jobs.remove(unit);
+                    for units in self.named.values_mut() {
+                        units.remove(unit);
+                    }
+                    self.named.retain(|_, units| !units.is_empty());
                 }
             }
             Key::File(_) | Key::Leader | Key::EngineVersion => {}

@@ -35,6 +35,7 @@ pub(super) struct Engine {
     led: Option<Revision>,
     /// How many machines are there.
     present: usize,
+    pub figures: Figures,
 }
 
 impl Engine {
@@ -72,6 +73,10 @@ impl Engine {
         let grace = self.patience(grace);
         let over = self.lost.iter().filter(|(_, (since, _))| now >= since.saturating_add(grace));
         over.map(|(id, _)| id.clone()).collect()
+    }
+
+    pub fn is_anybody_away(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     pub fn time_left(&self, id: &str, now: u64, grace: u64) -> Option<u64> {
@@ -121,12 +126,14 @@ impl Node {
         }
         let snapshot = self.picture.snapshot(self.engine.awaited(now, grace));
         let decisions = place::place(&snapshot);
+        self.engine.figures.looks += 1;
         let most = if self.engine.line.careful { 1 } else { MOST_TASKS };
         let transaction = if decisions.tasks.is_empty() {
             self.collect(leadership, most)
         } else {
             for task in decisions.tasks.iter().take(most) {
                 self.said.push(say(task));
+                self.engine.figures.tasks += 1;
             }
             Some(self.carry_out(decisions.tasks.iter().take(most), leadership))
         };
@@ -273,4 +280,19 @@ fn say(task: &Task) -> String {
         }
         Task::Unschedule { unit, machine, why } => format!("{unit} leaves {machine}: {why}"),
     }
+}
+
+/// What the engine has done since the daemon began.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Figures {
+    /// Looks at the whole cluster.
+    pub looks: u64,
+    /// Tasks that were sent.
+    pub tasks: u64,
+    /// Transactions of the engine that came to nothing.
+    pub failures: u64,
+    /// Transactions of all kinds, and those of unknown outcome.
+    pub transactions: u64,
+    /// See above.
+    pub unknown: u64,
 }

@@ -307,6 +307,26 @@ impl Node {
         reasons
     }
 
+    /// Whether a machine is gone that may come back.
+    #[must_use]
+    pub fn is_anybody_away(&self) -> bool {
+        self.engine.is_anybody_away()
+    }
+
+    /// Counters: names without fleet's prefix, Prometheus' types, values.
+    #[must_use]
+    pub fn figures(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let figures = self.engine.figures;
+        vec![
+            ("engine_leader", "gauge", u64::from(self.is_leader())),
+            ("engine_reconcile_count_total", "counter", figures.looks),
+            ("engine_task_count_total", "counter", figures.tasks),
+            ("engine_task_failure_count_total", "counter", figures.failures),
+            ("registry_operation_count_total", "counter", figures.transactions),
+            ("registry_operation_failed_count_total", "counter", figures.unknown),
+        ]
+    }
+
     /// Takes an event in.
     pub fn handle(&mut self, now: u64, random: u64, input: Input) {
         match input {
@@ -328,6 +348,10 @@ impl Node {
                     Who::Engine => &mut self.engine.line,
                 };
                 line.answered(now, random, outcome);
+                let figures = &mut self.engine.figures;
+                figures.transactions += 1;
+                figures.unknown += u64::from(outcome == Outcome::Unknown);
+                figures.failures += u64::from(who == Who::Engine && !matches!(outcome, Outcome::Done(_)));
             }
             Input::Inventory(units) => self.local = Some(units),
             Input::Observed(observed) => self.observed(&observed),

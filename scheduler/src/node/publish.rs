@@ -7,6 +7,7 @@ use kv::{Compare, KeyRange, Op, Transaction};
 use super::{Node, Output, Phase, Who};
 use crate::agent::LocalUnit;
 use crate::keys::{Key, MachineId, UnitState};
+use crate::picture::Job;
 
 /// The shortest time between two states of a unit that runs: one that is restarted again and again does not keep etcd busy.
 pub(super) const PAUSE: u64 = 2_000;
@@ -84,7 +85,10 @@ impl Node {
         let (keys, id) = (self.picture.keys(), self.settings.id.as_str());
         let troubled = self.states_of_troubles();
         let mut pieces = Vec::new();
-        for (name, job) in self.picture.jobs() {
+        let here = local.keys().chain(self.troubles.keys());
+        let own = here.filter_map(|name| self.picture.jobs().get_key_value(name));
+        let concerned: BTreeMap<&String, &Job> = own.chain(self.picture.named_with(id)).collect();
+        for (name, job) in concerned {
             let unit = local.get(name);
             let there = job.states.get(id);
             let claimed = job.launched_on.as_ref().is_some_and(|machine| machine.value == id);
@@ -153,7 +157,7 @@ impl Node {
         let (keys, id) = (self.picture.keys(), self.settings.id.as_str());
         let mut pieces = Vec::new();
         let is_local = |name: &str| self.local.as_ref().is_some_and(|local| local.contains_key(name));
-        for (name, job) in self.picture.jobs().iter().filter(|(name, _)| !is_local(name)) {
+        for (name, job) in self.picture.named_with(id).filter(|(name, _)| !is_local(name)) {
             let mut piece = Piece { state_of: None, compare: Vec::new(), op: Vec::new() };
             let (target, launched) = (keys.of(&Key::Target(name)), keys.of(&Key::Launched(name)));
             for (key, value) in [(target, &job.target), (launched, &job.launched_on)] {
