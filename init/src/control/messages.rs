@@ -26,6 +26,13 @@ pub enum Method {
         /// Name or alias.
         unit: String,
     },
+    /// The states of these units, and nothing that has to be looked up for it: for who asks often. Units that are not loaded are
+    /// left out.
+    #[serde(rename = "org.ferrite.Init.States")]
+    States {
+        /// Names or aliases.
+        units: Vec<String>,
+    },
     /// Waiting and running jobs.
     #[serde(rename = "org.ferrite.Init.Jobs")]
     Jobs {},

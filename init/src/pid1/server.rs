@@ -226,6 +226,7 @@ impl Shell {
             method,
             Method::List {}
                 | Method::Show { .. }
+                | Method::States { .. }
                 | Method::Jobs {}
                 | Method::State {}
                 | Method::Timers {}
@@ -248,6 +249,13 @@ impl Shell {
                     units: id.map(|id| views::detailed(self, id)).into_iter().collect(),
                     ..Answer::default()
                 }
+            }
+            Method::States { units } => {
+                let named = units.iter().filter_map(|name| {
+                    let view = views::brief(self, self.sup.lookup(name)?)?;
+                    Some(crate::control::UnitView { name: name.clone(), ..view })
+                });
+                Answer { units: named.collect(), ..Answer::default() }
             }
             Method::Jobs {} => Answer { jobs: views::jobs(self), ..Answer::default() },
             Method::State {} => Answer { state: Some(views::state(self).to_owned()), ..Answer::default() },

@@ -14,22 +14,11 @@ pub fn all(shell: &Shell) -> Vec<UnitView> {
     shell.sup.ids().map(|id| one(shell, id)).collect()
 }
 
-/// One unit.
-pub fn one(shell: &Shell, id: UnitId) -> UnitView {
-    let Some(unit) = shell.sup.unit(id) else { return UnitView::default() };
-    let file = shell.units.get(&id);
-    let mut pids = shell.cgroups.as_ref().map(|cgroups| cgroups.processes(id)).unwrap_or_default();
-    if pids.is_empty() {
-        pids = shell.processes.values().filter(|entry| entry.unit == id).map(|entry| entry.pid).collect();
-    }
-    let main_exit = unit.run.main_status.map(|status| match status {
-        ExitStatus::Code(code) => ("exited".to_owned(), code),
-        ExitStatus::Signal { signal, core } => (if core { "dumped" } else { "killed" }.to_owned(), signal),
-        ExitStatus::Unknown => ("unknown".to_owned(), 0),
-    });
-    UnitView {
+/// One unit, as far as the supervisor knows it by heart.
+pub fn brief(shell: &Shell, id: UnitId) -> Option<UnitView> {
+    let unit = shell.sup.unit(id)?;
+    Some(UnitView {
         name: unit.spec.name.clone(),
-        description: unit.spec.description.clone(),
         load: unit.spec.load.word().to_owned(),
         load_error: match &unit.spec.load {
             LoadState::Bad(problem) => problem.clone(),
@@ -44,6 +33,29 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
         .to_owned(),
         result: unit.run.result.word().to_owned(),
         reason: unit.run.reason.clone(),
+        condition: unit.condition.clone(),
+        job: unit.job.as_ref().map(|job| job.kind.word().to_owned()),
+        ..UnitView::default()
+    })
+}
+
+/// One unit.
+pub fn one(shell: &Shell, id: UnitId) -> UnitView {
+    let (Some(unit), Some(brief)) = (shell.sup.unit(id), brief(shell, id)) else {
+        return UnitView::default();
+    };
+    let file = shell.units.get(&id);
+    let mut pids = shell.cgroups.as_ref().map(|cgroups| cgroups.processes(id)).unwrap_or_default();
+    if pids.is_empty() {
+        pids = shell.processes.values().filter(|entry| entry.unit == id).map(|entry| entry.pid).collect();
+    }
+    let main_exit = unit.run.main_status.map(|status| match status {
+        ExitStatus::Code(code) => ("exited".to_owned(), code),
+        ExitStatus::Signal { signal, core } => (if core { "dumped" } else { "killed" }.to_owned(), signal),
+        ExitStatus::Unknown => ("unknown".to_owned(), 0),
+    });
+    UnitView {
+        description: unit.spec.description.clone(),
         status_text: unit.run.status_text.clone(),
         paths: file.map(|file| file.paths.clone()).unwrap_or_default(),
         documentation: file.map(|file| file.common.documentation.clone()).unwrap_or_default(),
@@ -52,8 +64,6 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
         main_exit,
         memory: shell.cgroups.as_ref().and_then(|cgroups| cgroups.memory(id)),
         restarts: unit.run.restarts,
-        condition: unit.condition.clone(),
-        job: unit.job.as_ref().map(|job| job.kind.word().to_owned()),
         changed_at: unit.changed_at.0,
         active_since: unit.active_since.map(|when| when.0),
         times: [
@@ -63,7 +73,7 @@ pub fn one(shell: &Shell, id: UnitId) -> UnitView {
             unit.times.inactive_enter,
         ]
         .map(|when| when.map_or(0, |when| when.0)),
-        properties: Vec::new(),
+        ..brief
     }
 }
 

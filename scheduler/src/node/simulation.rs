@@ -368,7 +368,7 @@ impl World {
             && random % 100 < if rough { 30 } else { 80 }
         {
             something = true;
-            machine.hear(now, random, &self.log, &self.model);
+            machine.hear(now, random, if rough { 4 } else { 256 }, &self.log, &self.model);
         }
         if machine.looks_at <= now {
             machine.looks_at = now + 500;
@@ -684,7 +684,7 @@ impl Machine {
     }
 
     /// The watch tells a part of what has happened since.
-    fn hear(&mut self, now: u64, random: u64, log: &[Update], model: &Model) {
+    fn hear(&mut self, now: u64, random: u64, most: usize, log: &[Update], model: &Model) {
         let Some(node) = &mut self.node else { return };
         let Some(told) = self.told else {
             let update =
@@ -693,7 +693,7 @@ impl Machine {
             self.told = Some(log.len());
             return;
         };
-        let count = 1 + usize::try_from(random >> 8).unwrap_or(0) % 4;
+        let count = 1 + usize::try_from(random >> 8).unwrap_or(0) % most;
         for update in log.iter().skip(told).take(count) {
             node.handle(now, random, Input::News(update.clone()));
         }

@@ -1,0 +1,321 @@
+//! `fleetd`: the shell around [`Node`]. One thread has the state machine; others wait for etcd, for PID 1, for signals and for
+//! clients, and tell it what they hear.
+
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod pid1;
+mod serve;
+mod workers;
+
+use std::fs;
+use std::net::{IpAddr, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use kv::watch::Watch;
+use kv::{Client, KeyRange};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use self::pid1::Pid1;
+use self::workers::Workers;
+use crate::config::{self, Config};
+use crate::keys::Keys;
+use crate::node::{Input, Node, Output, Record, Settings};
+
+/// Where the API listens.
+pub const SOCKET: &str = "/run/fleet.sock";
+/// What outlives the daemon.
+const RECORD: &str = "run/fleet/agent.json";
+/// The state machine looks around at least so often.
+const LONGEST_SLEEP: u64 = 30_000;
+/// Of the threads that only wait.
+const STACK: usize = 256 << 10;
+
+const HELP: &str = "\
+fleetd [--config FILE] | --version | version
+
+The daemon of the cluster scheduler. Its settings are in /etc/fleet/fleet.conf and in FLEET_ variables, which win.
+";
+
+/// What the thread with the state machine hears.
+enum Message {
+    Input(Input),
+    /// SIGHUP
+    Reload,
+    /// SIGUSR1
+    Dump,
+}
+
+/// What the threads share.
+struct Shared {
+    node: Mutex<Node>,
+    /// The node has taken something in.
+    changed: Condvar,
+    client: Client,
+    token_limit: u16,
+}
+
+impl Shared {
+    fn node(&self) -> MutexGuard<'_, Node> {
+        // A node is whole between any two statements that have it locked.
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The daemon of the moment: SIGHUP makes another one, while the sockets stay.
+type Front = Arc<Mutex<Option<Arc<Shared>>>>;
+
+/// Milliseconds since the machine was started, its sleep included.
+fn clock() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(time.tv_sec) * 1000 + part(time.tv_nsec) / 1_000_000
+}
+
+/// Runs `fleetd` with the words behind its name.
+///
+/// # Errors
+/// Why it cannot go on.
+pub fn run(words: &[String]) -> Result<()> {
+    let mut path = None;
+    let mut words = words.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        match word.trim_start_matches('-') {
+            "version" => {
+                println!("fleetd version {}", crate::VERSION);
+                return Ok(());
+            }
+            "help" | "h" => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            "config" => path = Some(PathBuf::from(words.next().context("--config takes a file")?)),
+            option => match option.strip_prefix("config=") {
+                Some(file) => path = Some(PathBuf::from(file)),
+                None => bail!("{word:?} is not understood\n\n{HELP}"),
+            },
+        }
+    }
+    serve(Path::new("/"), path.as_deref())
+}
+
+/// Runs the daemon of the system below `root` until it is told to end. `file`: another one than the usual one, which must be there.
+///
+/// # Errors
+/// Why it cannot go on.
+pub fn serve(root: &Path, file: Option<&Path>) -> Result<()> {
+    let front = Front::default();
+    let _listeners = serve::listen(&root.join(SOCKET.trim_start_matches('/')), &front)?;
+    let (sender, inbox) = channel();
+    watch_signals(sender.clone(), root)?;
+    ready();
+    loop {
+        let config = read_config(root, file)?;
+        match run_once(root, &config, &front, &sender, &inbox)? {
+            End::Gone => return Ok(()),
+            End::Again => eprintln!("the settings are read again"),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Gone,
+    Again,
+}
+
+fn read_config(root: &Path, file: Option<&Path>) -> Result<Config> {
+    let usual = root.join(config::PATH.trim_start_matches('/'));
+    let text = match (fs::read_to_string(file.unwrap_or(&usual)), file) {
+        (Ok(text), _) => text,
+        (Err(error), None) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        (Err(error), _) => bail!("cannot read {}: {error}", file.unwrap_or(&usual).display()),
+    };
+    Ok(Config::read(&text, std::env::vars(), &mut |problem| eprintln!("{problem}")))
+}
+
+fn settings(root: &Path, config: &Config) -> Result<Settings> {
+    let id = fs::read_to_string(root.join("etc/machine-id")).context("cannot read /etc/machine-id")?;
+    let id = id.trim().to_owned();
+    if id.is_empty() || id.contains('/') {
+        bail!("/etc/machine-id holds no id");
+    }
+    Ok(Settings {
+        id,
+        public_ip: if config.public_ip.is_empty() { own_address() } else { config.public_ip.clone() },
+        metadata: config.metadata.clone(),
+        version: crate::VERSION.to_owned(),
+        ttl: config.ttl,
+        grace: config.grace,
+        engine: !config.disable_engine,
+    })
+}
+
+/// The address from which this machine talks to the rest of the world; nothing is sent for that.
+fn own_address() -> String {
+    let socket = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    match socket.map(|address| address.ip()) {
+        Ok(IpAddr::V4(ip)) if !ip.is_unspecified() && !ip.is_loopback() => ip.to_string(),
+        _ => String::new(),
+    }
+}
+
+/// One life of the state machine.
+fn run_once(
+    root: &Path,
+    config: &Config,
+    front: &Front,
+    sender: &Sender<Message>,
+    inbox: &Receiver<Message>,
+) -> Result<End> {
+    let record_path = root.join(RECORD);
+    let record: Record =
+        fs::read(&record_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let client = Client::new(config.etcd())?;
+    let keys = Keys::below(&config.key_prefix);
+    let prefix = KeyRange::prefix(keys.prefix());
+    let pid1 = Pid1::new(root, &config.units_directory);
+    let inventory = pid1.inventory(&record);
+    let known = inventory.keys().cloned().collect();
+    let mut node = Node::new(settings(root, config)?, keys, record);
+    node.handle(clock(), client.random(), Input::Inventory(inventory));
+    let shared = Arc::new(Shared {
+        node: Mutex::new(node),
+        changed: Condvar::new(),
+        client: client.clone(),
+        token_limit: config.token_limit,
+    });
+    let workers = Workers::start(&client, pid1, known, sender)?;
+    let tell = sender.clone();
+    let verbose = config.verbose;
+    let _watch = Watch::start(&client, prefix, move |news| match news {
+        Ok(update) => tell.send(Message::Input(Input::News(update))).is_ok(),
+        Err(problem) => {
+            if verbose {
+                eprintln!("the watch of etcd: {problem}");
+            }
+            true
+        }
+    })?;
+    *front.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&shared));
+    let mut again = false;
+    loop {
+        let now = clock();
+        let (outputs, wake) = {
+            let mut node = shared.node();
+            (node.poll(now), node.wake(now))
+        };
+        shared.changed.notify_all();
+        for output in outputs {
+            match output {
+                Output::Gone => {
+                    *front.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                    // A lease that is given back goes out before the process ends.
+                    workers.finish();
+                    return Ok(if again { End::Again } else { End::Gone });
+                }
+                Output::Say(text) => eprintln!("{text}"),
+                Output::Record(record) => {
+                    if let Err(error) = store(&record_path, &record) {
+                        eprintln!("cannot write {}: {error}", record_path.display());
+                    }
+                }
+                output => workers.carry_out(output, now)?,
+            }
+        }
+        let pause = wake.saturating_sub(now).clamp(1, LONGEST_SLEEP);
+        let first = match inbox.recv_timeout(Duration::from_millis(pause)) {
+            Ok(message) => Some(message),
+            Err(RecvTimeoutError::Timeout) => None,
+            // This thread holds a sender itself.
+            Err(RecvTimeoutError::Disconnected) => bail!("nobody is left who could tell anything"),
+        };
+        for message in first.into_iter().chain(inbox.try_iter()) {
+            match message {
+                Message::Input(input) => shared.node().handle(clock(), client.random(), input),
+                Message::Reload => {
+                    again = true;
+                    shared.node().handle(clock(), client.random(), Input::Leave { hand_over: false });
+                }
+                Message::Dump => println!("{}", dump(&shared.node())),
+            }
+        }
+    }
+}
+
+/// The state as one line of JSON.
+fn dump(node: &Node) -> serde_json::Value {
+    let local = node.local().into_iter().flatten();
+    let units = local.map(|(name, unit)| {
+        let state = serde_json::json!({
+            "hash": unit.hash.to_string(), "launched": unit.launched, "stopping": unit.stopping,
+            "active": unit.observed.as_ref().map(|observed| &observed.active),
+        });
+        (name.clone(), state)
+    });
+    serde_json::json!({
+        "machine": node.settings().id,
+        "registered": node.is_registered(),
+        "leader": node.is_leader(),
+        "revision": node.picture().revision(),
+        "units": units.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn store(path: &Path, record: &Record) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, serde_json::to_vec(record)?)?;
+    fs::rename(temporary, path)
+}
+
+/// Tells PID 1 that the daemon is up (sd_notify(3)): it listens, and the rest is between it and etcd.
+fn ready() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let told = UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
+    if let Err(error) = told {
+        eprintln!("cannot tell PID 1: {error}");
+    }
+}
+
+fn watch_signals(sender: Sender<Message>, root: &Path) -> Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).context("cannot watch signals")?;
+    let root = root.to_owned();
+    thread::Builder::new().name("signals".to_owned()).stack_size(STACK).spawn(move || {
+        for signal in signals.forever() {
+            let message = match signal {
+                SIGHUP => Message::Reload,
+                SIGUSR1 => Message::Dump,
+                _ => Message::Input(Input::Leave { hand_over: hands_over(&root) }),
+            };
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Whether units go to other machines: when the daemon's unit is stopped, or when it is no unit at all. A restart, or a signal that
+/// somebody sends, leaves them to the next daemon.
+fn hands_over(root: &Path) -> bool {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(unit) =
+        groups.lines().filter_map(|line| line.rsplit('/').next()).find(|it| it.ends_with(".service"))
+    else {
+        return true;
+    };
+    let job = Pid1::new(root, Path::new("/run/fleet/units")).job_of(unit);
+    matches!(job, Ok(Some(job)) if job == "stop")
+}
