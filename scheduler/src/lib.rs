@@ -16,6 +16,7 @@ pub mod agent;
 pub mod api;
 pub mod change;
 pub mod config;
+pub mod ctl;
 pub mod daemon;
 pub mod keys;
 pub mod name;

@@ -51,6 +51,9 @@ pub struct UnitEntity {
     /// Why it is nowhere. Not fleet's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// The reason does not pass by itself. Not fleet's.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unschedulable: bool,
 }
 
 /// Some units.

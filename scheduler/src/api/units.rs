@@ -6,13 +6,13 @@ use super::page::Page;
 use super::{Reply, empty, error, response};
 use crate::change;
 use crate::name;
-use crate::node::Node;
+use crate::node::{Node, Reason};
 use crate::picture::Job;
 use crate::requirements::Requirements;
 use crate::snapshot::TargetState;
 use crate::unit_file::UnitFile;
 
-fn entity(name: &str, job: &Job, reason: Option<&String>) -> UnitEntity {
+fn entity(name: &str, job: &Job, reason: Option<&Reason>) -> UnitEntity {
     let target = job.target.as_ref().filter(|_| !job.requirements().global);
     UnitEntity {
         name: name.to_owned(),
@@ -20,7 +20,8 @@ fn entity(name: &str, job: &Job, reason: Option<&String>) -> UnitEntity {
         desired_state: job.wanted().word().to_owned(),
         current_state: job.current().map_or("", TargetState::word).to_owned(),
         machine: target.map(|target| target.value.clone()).unwrap_or_default(),
-        reason: reason.cloned().unwrap_or_default(),
+        reason: reason.map(|reason| reason.text.clone()).unwrap_or_default(),
+        unschedulable: reason.is_some_and(|reason| reason.is_final),
     }
 }
 

@@ -65,6 +65,15 @@ pub struct Record {
     pub launched: BTreeMap<String, Hash>,
 }
 
+/// Why a unit is not where it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// In words.
+    pub text: String,
+    /// It does not pass by itself.
+    pub is_final: bool,
+}
+
 /// Whose transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
@@ -285,23 +294,22 @@ impl Node {
 
     /// Why units are on no machine, or on one that is away.
     #[must_use]
-    pub fn reasons(&self, now: u64) -> BTreeMap<String, String> {
+    pub fn reasons(&self, now: u64) -> BTreeMap<String, Reason> {
         let awaited = self.engine.awaited(now, self.settings.grace);
         let snapshot = self.picture.snapshot(awaited);
-        let unplaced: BTreeMap<String, Unplaced> = crate::place::place(&snapshot).unplaced;
-        let mut reasons: BTreeMap<String, String> =
-            unplaced.into_iter().map(|(unit, why)| (unit, why.to_string())).collect();
+        let reasons = crate::place::place(&snapshot).unplaced.into_iter().map(|(unit, why)| {
+            let passes = matches!(why, Unplaced::Stops(_) | Unplaced::Follows(_));
+            (unit, Reason { text: why.to_string(), is_final: !passes })
+        });
+        let mut reasons: BTreeMap<String, Reason> = reasons.collect();
         for (name, unit) in &snapshot.units {
             let away = unit.target.as_ref().filter(|id| snapshot.awaited.contains_key(*id));
             if let Some(id) = away
                 && let Some(left) = self.engine.time_left(id, now, self.settings.grace)
             {
-                let text = format!(
-                    "{} is away; the unit is started elsewhere in {} s",
-                    crate::place::short(id),
-                    left.div_ceil(1000)
-                );
-                reasons.insert(name.clone(), text);
+                let (id, seconds) = (crate::place::short(id), left.div_ceil(1000));
+                let text = format!("{id} is away; the unit is started elsewhere in {seconds} s");
+                reasons.insert(name.clone(), Reason { text, is_final: false });
             }
         }
         reasons

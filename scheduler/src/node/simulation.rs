@@ -9,6 +9,8 @@ use kv::{Event, EventKind, KeyRange, KeyValue, LeaseId, Op, Revision, Transactio
 
 use super::{Input, Node, Outcome, Output, Record, Settings, Who};
 use crate::agent::{LocalTask, LocalUnit, Observed};
+use crate::api::http::{Request, Response};
+use crate::api::{self, Reply};
 use crate::change;
 use crate::keys::Keys;
 use crate::picture::Picture;
@@ -295,7 +297,7 @@ impl World {
             self.machine_step(index, rough);
         }
         // A look at a large cluster takes longer than all the rest.
-        if self.machines.len() > 50 && self.now % 64 != 0 { Ok(()) } else { self.check() }
+        if self.machines.len() > 50 && !self.now.is_multiple_of(64) { Ok(()) } else { self.check() }
     }
 
     fn fault(&mut self, index: usize) {
@@ -629,7 +631,43 @@ impl World {
         Ok(())
     }
 
-    fn pass(&mut self, milliseconds: u64) -> Result<(), String> {
+    /// Answers a request at the first machine's socket.
+    pub fn ask(&mut self, request: &Request) -> Response {
+        let node = |world: &Self| {
+            world
+                .machines
+                .first()
+                .and_then(|machine| machine.node.as_ref())
+                .map(Node::picture)
+                .map(Picture::revision)
+        };
+        for _ in 0..8 {
+            let Some(own) = self.machines.first().and_then(|machine| machine.node.as_ref()) else { break };
+            match api::answer(own, self.now, 100, request) {
+                Reply::Done(response) => return response,
+                Reply::Commit(transaction, response) => {
+                    let made = self.apply(&transaction).is_some_and(|(succeeded, _)| succeeded);
+                    for _ in 0..200 {
+                        if node(self).is_some_and(|revision| revision >= self.model.revision())
+                            || self.step(false).is_err()
+                        {
+                            break;
+                        }
+                    }
+                    if made {
+                        return response;
+                    }
+                }
+            }
+        }
+        api::unavailable()
+    }
+
+    /// Calm steps for so long.
+    ///
+    /// # Errors
+    /// What must not happen has happened.
+    pub fn pass(&mut self, milliseconds: u64) -> Result<(), String> {
         let until = self.now + milliseconds;
         while self.now < until {
             self.step(false)?;

@@ -1,0 +1,138 @@
+//! `fleetctl`: fleet's commands, over the HTTP API.
+
+mod args;
+mod client;
+mod list;
+mod remote;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use self::args::Parsed;
+use self::client::{Api, DEFAULT_ENDPOINT, Endpoint, Remote};
+use self::remote::Ssh;
+use crate::api::http::encode;
+use crate::place::short;
+use crate::snapshot::TargetState;
+
+/// One command's dealings with the cluster.
+struct Session<'a> {
+    api: &'a mut dyn Api,
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+    /// Addresses of machines.
+    names: BTreeMap<String, String>,
+}
+
+impl Session<'_> {
+    /// A line of data.
+    fn say(&mut self, line: &str) {
+        // Whoever has closed stdout does not want it.
+        let _closed = writeln!(self.out, "{line}");
+    }
+
+    fn print(&mut self, text: &str) {
+        let _closed = self.out.write_all(text.as_bytes());
+    }
+
+    /// A line of talk.
+    fn tell(&mut self, line: &str) {
+        let _closed = writeln!(self.err, "{line}");
+    }
+
+    fn run(&mut self, parsed: &Parsed) -> Result<u8, String> {
+        let name = parsed.command.map_or("help", |command| command.name);
+        match name {
+            "submit" => self.submit(parsed, TargetState::Inactive),
+            "load" => self.submit(parsed, TargetState::Loaded),
+            "start" => self.submit(parsed, TargetState::Launched),
+            "stop" => self.lower(parsed, TargetState::Loaded),
+            "unload" => self.lower(parsed, TargetState::Inactive),
+            "destroy" => self.destroy(parsed),
+            "restart" => self.restart(parsed),
+            "status" => self.status(parsed),
+            "journal" => self.journal(parsed),
+            "ssh" => self.ssh(parsed),
+            "cat" => self.cat(parsed),
+            "list-units" => self.list_units(parsed),
+            "list-unit-files" => self.list_unit_files(parsed),
+            "list-machines" => self.list_machines(parsed),
+            "verify" => self.verify(parsed),
+            "drain" => self.drain(parsed, "PUT"),
+            "undrain" => self.drain(parsed, "DELETE"),
+            _ => Err(format!("{name} is not understood")),
+        }
+    }
+
+    fn drain(&mut self, parsed: &Parsed, method: &str) -> Result<u8, String> {
+        let [word] = parsed.arguments.as_slice() else { return Err("this takes one machine".to_owned()) };
+        let machine = self.find_machine(word)?.ok_or_else(|| format!("there is no machine {word}"))?;
+        client::tell(self.api, method, &format!("machines/{}/drain", encode(&machine.id)))?;
+        Ok(0)
+    }
+}
+
+/// `abcdef12.../10.0.0.1`, or the whole id.
+fn machine_name(id: &str, ip: &str, full: bool) -> String {
+    let id = if full { id.to_owned() } else { format!("{}...", short(id)) };
+    if ip.is_empty() { id } else { format!("{id}/{ip}") }
+}
+
+/// Runs `fleetctl` with the words behind its name.
+pub fn run(words: &[String]) -> ExitCode {
+    let parsed = match args::parse(words, |name| std::env::var(name).ok()) {
+        Ok(parsed) => parsed,
+        Err(problem) => {
+            eprintln!("fleetctl: {problem}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match carry_out(&parsed) {
+        Ok(status) => ExitCode::from(status),
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn carry_out(parsed: &Parsed) -> Result<u8, String> {
+    let name = parsed.command.map(|command| command.name);
+    if parsed.has("version") || name == Some("version") {
+        println!("fleetctl version {}", crate::VERSION);
+        return Ok(0);
+    }
+    if parsed.has("help") || name.is_none() || name == Some("help") {
+        let about = match (name, parsed.arguments.first()) {
+            (Some("help"), Some(word)) => args::COMMANDS.iter().find(|command| command.name == word),
+            (Some("help") | None, _) => None,
+            _ => parsed.command,
+        };
+        print!("{}", args::help(about));
+        return Ok(0);
+    }
+    if name == Some("fd-forward") {
+        let [path] = parsed.arguments.as_slice() else { return Err("fd-forward takes a socket".to_owned()) };
+        return remote::forward(path).map(|()| 0).map_err(|error| format!("{path}: {error}"));
+    }
+    let limit = parsed.value("request-timeout").and_then(|text| text.parse::<f64>().ok()).unwrap_or(15.0);
+    let text = parsed.value("endpoint").unwrap_or(DEFAULT_ENDPOINT);
+    if text.contains(',') {
+        eprintln!("only the first endpoint counts");
+    }
+    let mut api = Remote {
+        endpoint: Endpoint::parse(text)?,
+        tunnel: Ssh::tunnel(parsed),
+        limit: Duration::try_from_secs_f64(limit).unwrap_or_default().max(Duration::from_millis(100)),
+        debug: parsed.has("debug"),
+    };
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let mut session = Session { api: &mut api, out: &mut out, err: &mut err, names: BTreeMap::new() };
+    session.run(parsed)
+}
