@@ -17,8 +17,9 @@ use crate::config::{Config, TlsFiles};
 use crate::failover::{Failover, Next};
 use crate::message::{
     Authenticate, DeleteRequest, DeleteResponse, ErrorBody, HeaderResponse, KeyRange, KeyValue, Lease,
-    LeaseId, PutRequest, RangeRequest, RangeResponse, Revision, Streamed, Token, Transaction,
-    TransactionRequest, TransactionResponse, TransactionResult, WatchCreate, WatchRequest,
+    LeaseId, PutRequest, RangeRequest, RangeResponse, Revision, Streamed, TimeToLive, TimeToLiveRequest,
+    Token, Transaction, TransactionRequest, TransactionResponse, TransactionResult, WatchCreate,
+    WatchRequest,
 };
 
 /// Where the image keeps the certificates of those who vouch for servers.
@@ -113,12 +114,16 @@ enum Attempt {
 
 /// Whether a request may be sent again when it is not known what became of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
+pub(crate) enum Repeat {
     Freely,
     UnlessItMayHaveHappened,
 }
 
+/// What is shown of a request before it is sent: its URL and its body.
+type Trace = Box<dyn Fn(&str, &[u8]) + Send + Sync>;
+
 struct Inner {
+    trace: Option<Trace>,
     http: Http,
     config: Config,
     failover: Mutex<Failover>,
@@ -145,6 +150,21 @@ impl Client {
     /// # Errors
     /// No endpoints, or files for TLS that cannot be used.
     pub fn new(config: Config) -> Result<Self, Error> {
+        Self::build(config, None)
+    }
+
+    /// The same; `trace` is shown the URL and the body of every request but those that carry a password.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn traced(
+        config: Config,
+        trace: impl Fn(&str, &[u8]) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        Self::build(config, Some(Box::new(trace)))
+    }
+
+    fn build(config: Config, trace: Option<Trace>) -> Result<Self, Error> {
         if config.endpoints.is_empty() {
             return Err(Error::NoEndpoints);
         }
@@ -162,6 +182,7 @@ impl Client {
             .map_err(Error::Http)?;
         let failover = Mutex::new(Failover::new(config.endpoints.len()));
         let inner = Inner {
+            trace,
             http,
             config,
             failover,
@@ -179,6 +200,16 @@ impl Client {
     pub fn range(&self, range: &KeyRange) -> Result<(Vec<KeyValue>, Revision), Error> {
         let answer: RangeResponse = self.call("kv/range", &RangeRequest::of(range), Repeat::Freely)?;
         Ok((answer.kvs, answer.header.revision))
+    }
+
+    /// The keys of a range as they were at a revision.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::Compacted`] when that is gone.
+    pub fn range_at(&self, range: &KeyRange, revision: Revision) -> Result<Vec<KeyValue>, Error> {
+        let request = RangeRequest { revision, ..RangeRequest::of(range) };
+        let answer: RangeResponse = self.call("kv/range", &request, Repeat::Freely)?;
+        Ok(answer.kvs)
     }
 
     /// One key.
@@ -286,6 +317,14 @@ impl Client {
         }
     }
 
+    /// How long a lease lasts.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn time_to_live(&self, id: LeaseId) -> Result<TimeToLive, Error> {
+        self.call("lease/timetolive", &TimeToLiveRequest { id }, Repeat::Freely)
+    }
+
     /// Throws away what was before `revision`.
     ///
     /// # Errors
@@ -298,6 +337,24 @@ impl Client {
         let request = Compaction { revision: revision.to_string() };
         let answer: Result<HeaderResponse, Error> = self.call("kv/compaction", &request, Repeat::Freely);
         answer.map(|_| ())
+    }
+
+    /// Whether the member at a URL says that it is healthy (`/health`, which needs no login).
+    ///
+    /// # Errors
+    /// What it said or why it could not be asked, in one line.
+    pub fn is_healthy(&self, url: &str) -> Result<bool, String> {
+        #[derive(Default, serde::Deserialize)]
+        #[serde(default)]
+        struct Health {
+            health: serde_json::Value,
+        }
+        let request = self.inner.http.get(format!("{url}/health")).timeout(self.inner.config.attempt);
+        let mut bytes = Vec::new();
+        let response = request.send().map_err(|error| chain(&error))?;
+        response.take(1 << 16).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        let answer: Health = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        Ok(answer.health == "true" || answer.health == true)
     }
 
     /// Milliseconds since this client was made: the clock of the state machines.
@@ -326,7 +383,7 @@ impl Client {
         lock(&self.inner.failover).failed(stream.index, self.now(), self.random());
     }
 
-    fn call<T: DeserializeOwned>(
+    pub(crate) fn call<T: DeserializeOwned>(
         &self,
         path: &str,
         request: &impl Serialize,
@@ -350,13 +407,19 @@ impl Client {
             endpoint: "this client".to_owned(),
             problem: error.to_string(),
         })?;
-        let mut builder = self.inner.http.post(format!("{url}/v3/{path}")).body(body);
-        if path != "auth/authenticate"
-            && let Some(token) = self.token(url)?
-        {
-            builder = builder.header(AUTHORIZATION, token);
+        let url_of_call = format!("{url}/v3/{path}");
+        if path == "auth/authenticate" {
+            return Ok(self.inner.http.post(url_of_call).body(body));
         }
-        Ok(builder)
+        let token = self.token(url)?;
+        if let Some(trace) = &self.inner.trace {
+            trace(&url_of_call, &body);
+        }
+        let builder = self.inner.http.post(url_of_call).body(body);
+        Ok(match token {
+            Some(token) => builder.header(AUTHORIZATION, token),
+            None => builder,
+        })
     }
 
     /// Sends a request to one endpoint after the other until one has a final answer or the time is up.

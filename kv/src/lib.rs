@@ -5,6 +5,8 @@
 //! where a watch goes on, [`lease`] when a lease is renewed and when it is lost. None of them does I/O; time and chance are
 //! arguments. [`client`] and [`watch::Watch`] are the shell around them. Start reading at [`Client`].
 //!
+//! Behind the feature `etcdctl`, `ctl` is the command line of etcd's API v2 on the v3 store.
+//!
 //! Absent on purpose: caching, reconciliation and retries of writes whose outcome is unknown. The caller of a write that may or
 //! may not have happened ([`Error::Unknown`]) is the only one who knows how to find out.
 
@@ -19,7 +21,10 @@
 
 pub mod backoff;
 pub mod client;
+pub mod cluster;
 pub mod config;
+#[cfg(feature = "etcdctl")]
+pub mod ctl;
 pub mod failover;
 pub mod lease;
 pub mod message;
@@ -28,8 +33,9 @@ pub mod model;
 pub mod watch;
 
 pub use self::client::{Client, Error};
+pub use self::cluster::Member;
 pub use self::config::{Config, Credentials, TlsFiles};
 pub use self::message::{
-    Compare, Event, EventKind, KeyRange, KeyValue, LeaseId, Op, OpResult, Revision, Transaction,
+    Compare, Event, EventKind, KeyRange, KeyValue, LeaseId, Op, OpResult, Revision, TimeToLive, Transaction,
     TransactionResult,
 };

@@ -73,7 +73,7 @@ mod int64 {
 }
 
 /// Cluster and member ids: 64 bits without a sign.
-fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(crate) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
 }
 
@@ -101,17 +101,20 @@ pub struct KeyValue {
     pub lease: LeaseId,
 }
 
-/// One key, or all keys that begin alike.
+/// One key, or all keys that begin alike, or all between two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRange {
     key: Vec<u8>,
     end: Vec<u8>,
+    /// How many of them are read; 0 for all.
+    most: u32,
+    keys_only: bool,
 }
 
 impl KeyRange {
     /// One key.
     pub fn key(key: impl Into<Vec<u8>>) -> Self {
-        Self { key: key.into(), end: Vec::new() }
+        Self { key: key.into(), end: Vec::new(), most: 0, keys_only: false }
     }
 
     /// All keys that begin with `prefix`; all keys there are if it is empty.
@@ -127,7 +130,26 @@ impl KeyRange {
             None => end = vec![0],
         }
         let key = if key.is_empty() { vec![0] } else { key };
-        Self { key, end }
+        Self { key, end, most: 0, keys_only: false }
+    }
+
+    /// All keys from `first` on, `end` not among them.
+    ///
+    /// Invariant: `end` is neither empty nor a single zero byte, which mean other things to etcd.
+    pub fn between(first: impl Into<Vec<u8>>, end: impl Into<Vec<u8>>) -> Self {
+        Self { key: first.into(), end: end.into(), most: 0, keys_only: false }
+    }
+
+    /// The same, of which at most the first `most` are read (0: all). Changes and comparisons look at all of it.
+    #[must_use]
+    pub fn first(self, most: u32) -> Self {
+        Self { most, ..self }
+    }
+
+    /// The same, read without values.
+    #[must_use]
+    pub fn without_values(self) -> Self {
+        Self { keys_only: true, ..self }
     }
 
     /// Whether a key belongs to it.
@@ -144,7 +166,19 @@ impl KeyRange {
     pub(crate) fn after(&self, last: &[u8]) -> Self {
         let mut key = last.to_vec();
         key.push(0);
-        Self { key, end: self.end.clone() }
+        Self { key, end: self.end.clone(), ..*self }
+    }
+
+    /// The key, or the first one.
+    #[cfg(all(test, feature = "etcdctl"))]
+    pub(crate) fn begin(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// How many of them are read; 0 for all.
+    #[cfg(any(test, feature = "model"))]
+    pub(crate) const fn most(&self) -> usize {
+        self.most as usize
     }
 
     /// Whether it is one key.
@@ -158,6 +192,8 @@ impl KeyRange {
 pub struct Compare {
     #[serde(with = "bytes")]
     key: Vec<u8>,
+    #[serde(with = "bytes", skip_serializing_if = "bytes::is_empty")]
+    range_end: Vec<u8>,
     target: &'static str,
     result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,6 +211,8 @@ pub enum Wanted {
     ModRevision(Revision),
     /// The key holds this.
     Value(Vec<u8>),
+    /// No key of the range was changed after the revision.
+    NoneNewer(KeyRange, Revision),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -186,6 +224,7 @@ impl Compare {
     pub fn unchanged(key: impl Into<Vec<u8>>, revision: Revision) -> Self {
         Self {
             key: key.into(),
+            range_end: Vec::new(),
             target: "MOD",
             result: "EQUAL",
             mod_revision: Some(revision.to_string()),
@@ -204,6 +243,7 @@ impl Compare {
         let value = value.into();
         Self {
             key: key.into(),
+            range_end: Vec::new(),
             target: "VALUE",
             result: "EQUAL",
             mod_revision: None,
@@ -212,7 +252,22 @@ impl Compare {
         }
     }
 
-    /// The key, and what is wanted of it.
+    /// No key of the range was made or changed after `revision`; 0 means that there is none in it. Keys that have been removed since
+    /// are not noticed.
+    #[must_use]
+    pub fn none_newer(range: KeyRange, revision: Revision) -> Self {
+        Self {
+            key: range.key.clone(),
+            range_end: range.end.clone(),
+            target: "MOD",
+            result: "LESS",
+            mod_revision: Some(revision.saturating_add(1).to_string()),
+            value: None,
+            what: Wanted::NoneNewer(range, revision),
+        }
+    }
+
+    /// The key (of a range the first), and what is wanted of it.
     #[must_use]
     pub fn parts(&self) -> (&[u8], &Wanted) {
         (&self.key, &self.what)
@@ -329,11 +384,20 @@ pub(crate) struct RangeRequest<'a> {
     pub revision: Revision,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub serializable: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keys_only: bool,
 }
 
 impl<'a> RangeRequest<'a> {
     pub fn of(range: &'a KeyRange) -> Self {
-        Self { key: &range.key, range_end: &range.end, limit: 0, revision: 0, serializable: false }
+        Self {
+            key: &range.key,
+            range_end: &range.end,
+            limit: range.most.into(),
+            revision: 0,
+            serializable: false,
+            keys_only: range.keys_only,
+        }
     }
 }
 
@@ -460,6 +524,24 @@ pub(crate) struct Lease {
     pub ttl: i64,
 }
 
+#[derive(Debug, Serialize)]
+pub(crate) struct TimeToLiveRequest {
+    #[serde(rename = "ID", with = "int64")]
+    pub id: LeaseId,
+}
+
+/// How long a lease lasts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TimeToLive {
+    /// Seconds that are left, rounded down; -1 when there is no such lease.
+    #[serde(rename = "TTL", with = "int64")]
+    pub left: i64,
+    /// Seconds that it was granted for.
+    #[serde(rename = "grantedTTL", with = "int64")]
+    pub granted: i64,
+}
+
 /// A message of a stream: a result, or an error that ends it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Streamed<T> {
@@ -559,6 +641,15 @@ mod tests {
             success: vec![Op::put("a", "1"), Op::Delete(KeyRange::prefix("c/"))],
             failure: vec![Op::Range(KeyRange::key("a"))],
         };
+        assert_eq!(
+            serde_json::to_string(&Compare::none_newer(KeyRange::between("a/", "a0"), 0)).unwrap(),
+            r#"{"key":"YS8=","range_end":"YTA=","target":"MOD","result":"LESS","mod_revision":"1"}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&RangeRequest::of(&KeyRange::prefix("a/").first(2).without_values()))
+                .unwrap(),
+            r#"{"key":"YS8=","range_end":"YTA=","limit":"2","keys_only":true}"#
+        );
         assert_eq!(
             serde_json::to_string(&TransactionRequest::from(&transaction)).unwrap(),
             r#"{"compare":[{"key":"YQ==","target":"MOD","result":"EQUAL","mod_revision":"7"},{"key":"Yg==","target":"VALUE","result":"EQUAL","value":"eA=="}],"success":[{"request_put":{"key":"YQ==","value":"MQ=="}},{"request_delete_range":{"key":"Yy8=","range_end":"YzA="}}],"failure":[{"request_range":{"key":"YQ=="}}]}"#

@@ -36,7 +36,11 @@ impl Model {
     /// What a range holds.
     #[must_use]
     pub fn range(&self, range: &KeyRange) -> Vec<KeyValue> {
-        self.keys.values().filter(|kv| range.contains(&kv.key)).cloned().collect()
+        let found = self.keys.values().filter(|kv| range.contains(&kv.key)).cloned();
+        match range.most() {
+            0 => found.collect(),
+            most => found.take(most).collect(),
+        }
     }
 
     /// Carries out a transaction; `None` if etcd would refuse it, because a key is put twice or put and deleted.
@@ -88,6 +92,10 @@ impl Model {
             Wanted::ModRevision(revision) => found.map_or(0, |kv| kv.mod_revision) == *revision,
             // A comparison of values with a key that is not there fails.
             Wanted::Value(value) => found.is_some_and(|kv| kv.value == *value),
+            Wanted::NoneNewer(range, revision) => {
+                let mut all = self.keys.values();
+                all.all(|kv| kv.mod_revision <= *revision || !range.contains(&kv.key))
+            }
         }
     }
 }

@@ -103,11 +103,13 @@ pub struct EtcdOptions {
     pub durable: bool,
     /// Clients speak TLS and show a certificate.
     pub certificates: Option<Certificates>,
+    /// API v2 is served, too.
+    pub v2: bool,
 }
 
 impl Default for EtcdOptions {
     fn default() -> Self {
-        Self { members: 1, durable: false, certificates: None }
+        Self { members: 1, durable: false, certificates: None, v2: false }
     }
 }
 
@@ -177,7 +179,7 @@ impl Etcd {
     /// # Errors
     /// There is none.
     pub fn etcdctl(&self) -> Result<Command> {
-        let mut command = self.tools.command("etcdctl")?;
+        let mut command = self.plain_etcdctl()?;
         command.env("ETCDCTL_API", "3").arg("--endpoints").arg(self.endpoints().join(","));
         if let Some(certificates) = &self.options.certificates {
             for (option, file) in [("--cacert", "ca.pem"), ("--cert", "client.pem"), ("--key", "client.key")]
@@ -186,6 +188,14 @@ impl Etcd {
             }
         }
         Ok(command)
+    }
+
+    /// The real etcdctl without any settings.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn plain_etcdctl(&self) -> Result<Command> {
+        self.tools.command("etcdctl")
     }
 
     /// What etcdctl prints.
@@ -250,6 +260,9 @@ impl Etcd {
             .args(["--heartbeat-interval", "100", "--election-timeout", "1000", "--log-level", "warn"]);
         if !self.options.durable {
             command.arg("--unsafe-no-fsync");
+        }
+        if self.options.v2 {
+            command.arg("--enable-v2");
         }
         if let Some(certificates) = &self.options.certificates {
             command.arg("--client-cert-auth");

@@ -75,6 +75,13 @@ impl Watcher {
         Self { range, next: None, cluster: 0 }
     }
 
+    /// A watch of all changes from a revision on; a snapshot comes only when they cannot be had any more. The first one to answer says
+    /// which cluster it is.
+    #[must_use]
+    pub const fn from(range: KeyRange, revision: Revision) -> Self {
+        Self { range, next: Some(revision), cluster: 0 }
+    }
+
     /// The range.
     #[must_use]
     pub const fn range(&self) -> &KeyRange {
@@ -101,6 +108,9 @@ impl Watcher {
         let Some(next) = self.next else { return Heard::Over };
         // Revisions of another cluster (one restored from a snapshot is another one) mean nothing here. Cancellations say no id
         // when there is nothing else to say.
+        if self.cluster == 0 {
+            self.cluster = header.cluster_id;
+        }
         if header.cluster_id != 0 && header.cluster_id != self.cluster {
             self.next = None;
             return Heard::Over;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::client::{Client, Error, WatchStream};
-use crate::message::{KeyRange, Streamed, WatchMessage};
+use crate::message::{KeyRange, Revision, Streamed, WatchMessage};
 use crate::watch::{Heard, Step, Update, Watcher};
 
 /// Pauses after a stream that brought nothing.
@@ -33,12 +33,33 @@ impl Watch {
     pub fn start(
         client: &Client,
         range: KeyRange,
+        tell: impl FnMut(Result<Update, String>) -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
+        Self::run(client, Watcher::new(range), tell)
+    }
+
+    /// The same for all changes from `revision` on, without a snapshot at the beginning.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start_from(
+        client: &Client,
+        range: KeyRange,
+        revision: Revision,
+        tell: impl FnMut(Result<Update, String>) -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
+        Self::run(client, Watcher::from(range, revision), tell)
+    }
+
+    fn run(
+        client: &Client,
+        watcher: Watcher,
         mut tell: impl FnMut(Result<Update, String>) -> bool + Send + 'static,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (client, stopped) = (client.clone(), Arc::clone(&stop));
         thread::Builder::new().name("kv-watch".to_owned()).stack_size(256 << 10).spawn(move || {
-            let mut shell = Shell { client, watcher: Watcher::new(range), stop: stopped, failures: 0 };
+            let mut shell = Shell { client, watcher, stop: stopped, failures: 0 };
             while shell.go_on(&mut tell) {}
         })?;
         Ok(Self { stop })
