@@ -169,7 +169,7 @@ impl Client {
             return Err(Error::NoEndpoints);
         }
         let http = Http::builder()
-            .tls_backend_preconfigured(tls(&config.tls)?)
+            .tls_backend_preconfigured(tls(&config)?)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_LIMIT.min(config.attempt))
@@ -567,7 +567,8 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn tls(files: &TlsFiles) -> Result<rustls::ClientConfig, Error> {
+fn tls(config: &Config) -> Result<rustls::ClientConfig, Error> {
+    let files: &TlsFiles = &config.tls;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -579,9 +580,11 @@ fn tls(files: &TlsFiles) -> Result<rustls::ClientConfig, Error> {
                 roots.add(certificate).map_err(Error::Tls)?;
             }
         }
-        // Without them there is http.
+        // Without them there is http; and for http nobody reads 140 certificates.
         None => {
-            if let Ok(found) = certificates(Path::new(CERTIFICATES)) {
+            if config.endpoints.iter().any(|url| url.starts_with("https:"))
+                && let Ok(found) = certificates(Path::new(CERTIFICATES))
+            {
                 roots.add_parsable_certificates(found);
             }
         }

@@ -159,6 +159,11 @@ mod tests {
         Event { kind, kv }
     }
 
+    /// What happened to which key, and with which lease.
+    type Change = (EventKind, &'static str, LeaseId);
+    /// Action, node, whether it is a directory.
+    type Told = (&'static str, &'static str, bool);
+
     #[test]
     fn changes_are_told_as_v2_told_them() {
         use EventKind::{Delete, Put};
@@ -175,7 +180,7 @@ mod tests {
             empty: vec![Path::root().child(b"d")],
         };
         // The changes of a revision, and what a watch of the root tells: action, node, whether a directory.
-        let cases: &[(&[(EventKind, &str, LeaseId)], &[(&str, &str, bool)])] = &[
+        let cases: &[(&[Change], &[Told])] = &[
             (&[(Put, "/d/k", 0)], &[("set", "/d/k", false)]),
             // With a time to live: the directory is kept.
             (&[(Put, "/d/k", 5), (Put, "/d/", 0)], &[("set", "/d/k", false)]),

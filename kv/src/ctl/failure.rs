@@ -16,6 +16,8 @@ pub mod status {
     pub const NOT_HEALTHY: u8 = 5;
 }
 
+const DEADLINE: &str = "context deadline exceeded";
+
 /// Why one member could not be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -44,6 +46,8 @@ pub enum Failure {
     Plain(String, u8),
     /// The same without an end of line, with 1.
     Unended(String),
+    /// Whoever read the output has gone: no failure, and nothing more to do.
+    NobodyReads,
 }
 
 impl Failure {
@@ -68,11 +72,12 @@ impl Failure {
                 of(&format!("{head}{}\n{}", each("; "), each("")))
             }
             Self::One(problem) => of(&problem.text),
-            Self::Deadline => of("context deadline exceeded"),
+            Self::Deadline => of(DEADLINE),
             Self::Arguments(text) => of(text),
             Self::Other(text) => of(text),
             Self::Plain(text, _) => format!("{text}\n").into_bytes(),
             Self::Unended(text) => text.clone().into_bytes(),
+            Self::NobodyReads => Vec::new(),
         }
     }
 
@@ -86,7 +91,21 @@ impl Failure {
             Self::Arguments(_) => status::BAD_ARGUMENTS,
             Self::Plain(_, status) => *status,
             Self::Unended(_) => 1,
+            Self::NobodyReads => 0,
             _ => status::SERVER_ERROR,
+        }
+    }
+
+    /// The same when the cluster has answered before: it is not one that cannot be reached.
+    #[must_use]
+    pub fn after_contact(self) -> Self {
+        match self {
+            Self::Cluster(mut problems) => {
+                problems.iter_mut().for_each(|problem| problem.is_connection = false);
+                Self::Cluster(problems)
+            }
+            Self::Deadline => Self::Other(DEADLINE.to_owned()),
+            other => other,
         }
     }
 
@@ -183,6 +202,8 @@ mod tests {
         ];
         assert_eq!(text, lines.join("\n"));
         assert_eq!((cluster.status(true), cluster.status(false)), (2, 4));
+        assert_eq!(cluster.after_contact().status(true), 4);
+        assert_eq!((Failure::Deadline.status(true), Failure::Deadline.after_contact().status(true)), (2, 4));
         let leaderless = problem(url, "http://127.0.0.1:1: etcdserver: no leader");
         assert_eq!(Failure::Cluster(vec![refused, leaderless]).status(true), 4);
         let missing = Fault::Api { code: code::KEY_NOT_FOUND, cause: b"/foo/missing".to_vec() };

@@ -159,7 +159,7 @@ pub mod code {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
     /// Nothing: this is the answer.
-    Answer(Response),
+    Answer(Box<Response>),
     /// This.
     Commit(Box<Change>),
 }
@@ -207,7 +207,9 @@ impl Request {
 /// [`Fault`]: as the store is, it is refused.
 pub fn plan(request: &Request, facts: &Facts) -> Result<Plan, Fault> {
     match request {
-        Request::Get { path, listing, .. } => get(facts, path, *listing).map(Plan::Answer),
+        Request::Get { path, listing, .. } => {
+            get(facts, path, *listing).map(|response| Plan::Answer(Box::new(response)))
+        }
         Request::Set { path, content, ttl, only } => {
             let change = match (only, content) {
                 (Only::Always, _) => set(facts, path, content, *ttl),

@@ -143,18 +143,19 @@ impl Session {
     }
 
     fn carried_out(&mut self, request: &Request) -> Result<Response, Failure> {
+        let mut facts = self.facts(request)?;
         loop {
-            let facts = self.facts(request)?;
             let change = match plan::plan(request, &facts) {
                 Err(fault) => return Err(Failure::Fault(fault, facts.revision)),
-                Ok(Plan::Answer(response)) => return Ok(response),
+                Ok(Plan::Answer(response)) => return Ok(*response),
                 Ok(Plan::Commit(change)) => change,
             };
-            if let Some(response) = self.commit(request, &change)? {
+            if let Some(response) = self.commit(request, &change).map_err(Failure::after_contact)? {
                 return Ok(response);
             }
             let chance = self.clients.iter().flatten().next().map_or(0, Client::random);
             std::thread::sleep(Duration::from_millis(1 + chance % PAUSE));
+            facts = self.facts(request).map_err(Failure::after_contact)?;
         }
     }
 

@@ -50,6 +50,8 @@ impl Settings {
             None => DEFAULT_ENDPOINTS.map(str::to_owned).to_vec(),
         };
         let file = |name: &str, variable: &str| either(name, variable).map(PathBuf::from);
+        let total = global.time("total-timeout").unwrap_or(Duration::from_secs(5));
+        let attempt = global.time("timeout").unwrap_or(Duration::from_secs(2));
         Ok(Self {
             endpoints,
             tls: TlsFiles {
@@ -58,8 +60,9 @@ impl Settings {
                 key: file("key-file", "ETCDCTL_KEY_FILE"),
             },
             user: either("username", "ETCDCTL_USERNAME"),
-            attempt: global.time("timeout").unwrap_or(Duration::from_secs(2)),
-            total: global.time("total-timeout").unwrap_or(Duration::from_secs(5)),
+            // 0 is no limit of its own.
+            attempt: if attempt.is_zero() { total } else { attempt },
+            total,
             sync: !global.is_on("no-sync"),
             debug: global.is_on("debug"),
             format: Format::of_word(global.text("output")),
@@ -73,10 +76,12 @@ mod tests {
     use crate::ctl::flags;
     use crate::ctl::words::GLOBAL;
 
+    type Variable = (&'static str, &'static str);
+
     #[test]
     fn endpoints_come_from_the_first_place_that_names_some() {
         // Options, environment, what comes of them.
-        let cases: &[(&str, &[(&str, &str)], &str)] = &[
+        let cases: &[(&str, &[Variable], &str)] = &[
             ("", &[], "http://127.0.0.1:2379,http://127.0.0.1:4001"),
             ("-C 10.0.0.1:2379", &[], "http://10.0.0.1:2379"),
             ("--peers a", &[("ETCDCTL_PEERS", "b")], "http://a"),

@@ -218,5 +218,8 @@ fn cannot_start(program: &std::ffi::OsStr, error: &io::Error) -> String {
 pub fn print(text: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text).and_then(|()| stdout.flush());
-    written.map_err(|error| Failure::Plain(format!("write /dev/stdout: {error}"), 1))
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::NobodyReads,
+        _ => Failure::Plain(format!("write /dev/stdout: {error}"), 1),
+    })
 }
