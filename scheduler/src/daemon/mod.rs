@@ -45,7 +45,10 @@ The daemon of the cluster scheduler. Its settings are in /etc/fleet/fleet.conf a
 
 /// What the thread with the state machine hears.
 enum Message {
-    Input(Input),
+    /// For the state machine of this number: what belongs to the one before SIGHUP is too late.
+    Input(u64, Input),
+    /// SIGTERM, and whether units go to other machines.
+    Leave(bool),
     /// SIGHUP
     Reload,
     /// SIGUSR1
@@ -115,12 +118,28 @@ pub fn serve(root: &Path, file: Option<&Path>) -> Result<()> {
     let (sender, inbox) = channel();
     watch_signals(sender.clone(), root)?;
     ready();
-    loop {
+    for life in 0.. {
         let config = read_config(root, file)?;
-        match run_once(root, &config, &front, &sender, &inbox)? {
+        let ears = Ears { life, sender: sender.clone() };
+        match run_once(root, &config, &front, &ears, &inbox)? {
             End::Gone => return Ok(()),
             End::Again => eprintln!("the settings are read again"),
         }
+    }
+    Ok(())
+}
+
+/// Where threads tell what they hear.
+#[derive(Clone)]
+struct Ears {
+    life: u64,
+    sender: Sender<Message>,
+}
+
+impl Ears {
+    /// `false`: nobody listens any more.
+    fn tell(&self, input: Input) -> bool {
+        self.sender.send(Message::Input(self.life, input)).is_ok()
     }
 }
 
@@ -174,7 +193,7 @@ fn run_once(
     root: &Path,
     config: &Config,
     front: &Front,
-    sender: &Sender<Message>,
+    ears: &Ears,
     inbox: &Receiver<Message>,
 ) -> Result<End> {
     let record_path = root.join(RECORD);
@@ -194,11 +213,11 @@ fn run_once(
         client: client.clone(),
         token_limit: config.token_limit,
     });
-    let workers = Workers::start(&client, pid1, known, sender)?;
-    let tell = sender.clone();
+    let workers = Workers::start(&client, pid1, known, ears)?;
+    let tell = ears.clone();
     let verbose = config.verbose;
     let _watch = Watch::start(&client, prefix, move |news| match news {
-        Ok(update) => tell.send(Message::Input(Input::News(update))).is_ok(),
+        Ok(update) => tell.tell(Input::News(update)),
         Err(problem) => {
             if verbose {
                 eprintln!("the watch of etcd: {problem}");
@@ -241,7 +260,13 @@ fn run_once(
         };
         for message in first.into_iter().chain(inbox.try_iter()) {
             match message {
-                Message::Input(input) => shared.node().handle(clock(), client.random(), input),
+                Message::Input(life, input) if life == ears.life => {
+                    shared.node().handle(clock(), client.random(), input);
+                }
+                Message::Input(..) => {}
+                Message::Leave(hand_over) => {
+                    shared.node().handle(clock(), client.random(), Input::Leave { hand_over });
+                }
                 Message::Reload => {
                     again = true;
                     shared.node().handle(clock(), client.random(), Input::Leave { hand_over: false });
@@ -297,7 +322,7 @@ fn watch_signals(sender: Sender<Message>, root: &Path) -> Result<()> {
             let message = match signal {
                 SIGHUP => Message::Reload,
                 SIGUSR1 => Message::Dump,
-                _ => Message::Input(Input::Leave { hand_over: hands_over(&root) }),
+                _ => Message::Leave(hands_over(&root)),
             };
             if sender.send(message).is_err() {
                 return;

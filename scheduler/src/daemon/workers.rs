@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use kv::{Client, Error, LeaseId, Op, Transaction};
 
 use super::pid1::Pid1;
-use super::{Message, STACK, clock};
+use super::{Ears, STACK, clock};
 use crate::agent::{LocalTask, Observed};
 use crate::node::{Input, Outcome, Output, Who};
 
@@ -43,23 +43,18 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 impl Workers {
     /// Starts them. `known`: the units that the machine has.
-    pub fn start(
-        client: &Client,
-        pid1: Pid1,
-        known: BTreeSet<String>,
-        sender: &Sender<Message>,
-    ) -> Result<Self> {
+    pub fn start(client: &Client, pid1: Pid1, known: BTreeSet<String>, ears: &Ears) -> Result<Self> {
         let (leases, lease_orders) = channel();
         let (decisions, decision_orders) = channel();
         let (words, word_orders) = channel();
         let (tasks, task_orders) = channel();
-        let (own, tell) = (client.clone(), sender.clone());
+        let (own, tell) = (client.clone(), ears.clone());
         let lease_thread = spawn("leases", move || lease_thread(&own, &lease_orders, &tell))?;
         for (name, orders) in [("decisions", decision_orders), ("words", word_orders)] {
-            let (own, tell) = (client.clone(), sender.clone());
+            let (own, tell) = (client.clone(), ears.clone());
             spawn(name, move || commit_thread(&own, &orders, &tell))?;
         }
-        let tell = sender.clone();
+        let tell = ears.clone();
         spawn("pid1", move || Watcher { pid1, known, told: BTreeMap::new() }.serve(&task_orders, &tell))?;
         Ok(Self { leases, decisions, words, tasks, lease_thread })
     }
@@ -89,7 +84,7 @@ impl Workers {
     }
 }
 
-fn lease_thread(client: &Client, orders: &Receiver<LeaseOrder>, tell: &Sender<Message>) {
+fn lease_thread(client: &Client, orders: &Receiver<LeaseOrder>, tell: &Ears) {
     for order in orders {
         let input = match order {
             LeaseOrder::Grant(ttl, sent) => {
@@ -107,7 +102,7 @@ fn lease_thread(client: &Client, orders: &Receiver<LeaseOrder>, tell: &Sender<Me
                 continue;
             }
         };
-        if tell.send(Message::Input(input)).is_err() {
+        if !tell.tell(input) {
             return;
         }
     }
@@ -117,7 +112,7 @@ fn milliseconds(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
 }
 
-fn commit_thread(client: &Client, orders: &Receiver<(Who, Transaction)>, tell: &Sender<Message>) {
+fn commit_thread(client: &Client, orders: &Receiver<(Who, Transaction)>, tell: &Ears) {
     for (who, transaction) in orders {
         let outcome = match client.transact(&transaction) {
             Ok(result) if result.succeeded => Outcome::Done(result.revision),
@@ -128,7 +123,7 @@ fn commit_thread(client: &Client, orders: &Receiver<(Who, Transaction)>, tell: &
                     && message.contains("lease not found")
                 {
                     let gone = Input::Renewed { lease, sent: clock(), answer: Some(0) };
-                    if tell.send(Message::Input(gone)).is_err() {
+                    if !tell.tell(gone) {
                         return;
                     }
                 }
@@ -136,7 +131,7 @@ fn commit_thread(client: &Client, orders: &Receiver<(Who, Transaction)>, tell: &
                 Outcome::Unknown
             }
         };
-        if tell.send(Message::Input(Input::Committed(who, outcome))).is_err() {
+        if !tell.tell(Input::Committed(who, outcome)) {
             return;
         }
     }
@@ -157,7 +152,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn serve(&mut self, orders: &Receiver<Vec<LocalTask>>, tell: &Sender<Message>) {
+    fn serve(&mut self, orders: &Receiver<Vec<LocalTask>>, tell: &Ears) {
         let mut worked = Some(Instant::now());
         let mut complained = false;
         loop {
@@ -176,7 +171,7 @@ impl Watcher {
                             (LocalTask::Remove(name), Ok(())) => drop(self.known.remove(name)),
                             _ => {}
                         }
-                        if tell.send(Message::Input(Input::Done(task, result))).is_err() {
+                        if !tell.tell(Input::Done(task, result)) {
                             return;
                         }
                     }
@@ -192,7 +187,7 @@ impl Watcher {
                     complained = false;
                     if fresh || observed != self.told {
                         self.told.clone_from(&observed);
-                        if tell.send(Message::Input(Input::Observed(observed))).is_err() {
+                        if !tell.tell(Input::Observed(observed)) {
                             return;
                         }
                     }
