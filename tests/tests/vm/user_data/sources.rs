@@ -106,6 +106,8 @@ fn every_source_is_found_and_named_in_its_order() -> Result<()> {
         "a weaker source does not replace a stronger one's copy"
     );
     assert!(status(&mut guest, UNIT)?.contains("the NoCloud seed http://10.0.2.2"));
+    // The boot's other steps write there, too.
+    guest.check(&format!("systemctl start {NETWORK_UNIT} {FINAL_UNIT}"))?;
     guest.check(&format!("rm -r /var/lib/ferrite/user-data && systemctl restart {UNIT}"))?;
     check(&mut guest, UNIT, "volume", "the NoCloud volume /dev/vdb")?;
     guest.poweroff()?;
