@@ -13,16 +13,16 @@ use crate::esp::{FatSpec, fat_volume};
 /// Bytes of the volume: room for 10 MB of user-data, the most that is read.
 const VOLUME: u64 = 16 << 20;
 
-/// The user-data of a cluster of `count` machines that was given none: etcd on all machines, which know each other from the start.
-/// One text for all; each machine puts in its own address, and Debian's unit its name.
+/// The user-data of a cluster that was given none: the first `members` machines are etcd's members and know each other from the
+/// start; on others etcd passes on what it is asked. One text for all; each machine puts in its own address, and Debian's unit its name.
 #[must_use]
-pub fn default_user_data(count: usize, security: Security) -> String {
+pub fn default_user_data(members: usize, security: Security) -> String {
     let (scheme, more) = match security {
         Security::Plain => ("http", String::new()),
         Security::Tls => ("https", certificates()),
     };
     let members: Vec<String> =
-        Node::all(count).map(|node| format!("{node}={scheme}://{}:2380", node.address())).collect();
+        Node::all(members).map(|node| format!("{node}={scheme}://{}:2380", node.address())).collect();
     format!(
         "#cloud-config\n\
          coreos:\n  \

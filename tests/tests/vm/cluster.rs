@@ -168,6 +168,28 @@ fn snapshot_is_restored(bench: &Bench) -> Result<()> {
 }
 
 #[test]
+fn a_machine_without_a_member_asks_those_that_have_one() -> Result<()> {
+    let user_data = seed::default_user_data(1, Security::Plain).into_bytes();
+    let image = Image::ferrite()?;
+    let bench = Bench::start(&BenchOptions { user_data, ..BenchOptions::etcd("worker", &image.raw, 2) })?;
+    bench.wait_until_healthy()?;
+    alone(&bench, 2, Duration::ZERO)?;
+    let post = "curl -sSf http://127.0.0.1:2379/v3/kv";
+    bench.ssh(2, &format!("{post}/put -d '{{\"key\":\"{KEY}\",\"value\":\"{ONE}\"}}'"))?;
+    assert_eq!(get(&bench, 1)?.as_deref(), Some(ONE));
+    let members = bench.etcd(2, "/v3/cluster/member/list", &json!({}), PATIENCE)?;
+    assert_eq!(members.pointer("/members").and_then(Value::as_array).map(Vec::len), Some(1), "{members}");
+    // It comes up although nobody answers.
+    bench.act(Action::Kill, &[1])?;
+    bench.act(Action::PowerCut, &[2])?;
+    alone(&bench, 2, Duration::ZERO)?;
+    bench.act(Action::Start, &[1])?;
+    bench.wait_until_healthy()?;
+    assert_eq!(get(&bench, 2)?.as_deref(), Some(ONE));
+    bench.down()
+}
+
+#[test]
 fn a_machine_with_a_new_disk_takes_its_place_in_a_cluster_with_tls() -> Result<()> {
     let user_data = seed::default_user_data(3, Security::Tls).into_bytes();
     let options =

@@ -16,7 +16,7 @@ use super::slot::{Place, SlotError, SlotWriter, for_each_block};
 use crate::payload::chunks::{self, KnownChunks};
 use crate::payload::frame::{self, FrameError};
 use crate::payload::plan::{self, BlockSet, Request};
-use crate::payload::{BLOCK, BlockHasher, Digest, Index, Layout, LocalBlocks, TreeBuilder, ZERO_BLOCK};
+use crate::payload::{BLOCK, BlockHasher, Digest, Index, Layout, LocalBlocks, TreeBuilder};
 
 const DIGEST: usize = size_of::<Digest>();
 /// Digests that are read in one go.
@@ -366,13 +366,12 @@ impl<'a> Fill<'a> {
                     Ok(())
                 });
                 right.resize(end as usize - start as usize, false);
-                for ((block, digest), right) in (start..end).zip(expected.as_chunks::<DIGEST>().0).zip(right)
-                {
-                    if right {
-                        self.origins.in_place += 1;
-                    } else {
-                        self.supply(disk, writer, block, digest, &mut missing)?;
-                    }
+                let blocks = (start..end).zip(expected.as_chunks::<DIGEST>().0);
+                let wrong: Vec<_> =
+                    blocks.zip(&right).filter(|(_, right)| !**right).map(|(wanted, _)| wanted).collect();
+                self.origins.in_place += (right.len() - wrong.len()) as u64;
+                for run in wrong.chunks(RUN as usize) {
+                    self.supply(disk, writer, run, &mut missing)?;
                 }
                 self.progress.blocks_done =
                     u64::from(layout.listed_of(end - 1).unwrap_or(0)) + 1 - u64::from(missing.len());
@@ -389,30 +388,55 @@ impl<'a> Fill<'a> {
         Ok(())
     }
 
+    /// Writes of these blocks what is zero or in the running slot; the others are missing. The first guess is right nearly always.
     fn supply<D: Device<Error = io::Error>>(
         &mut self,
         disk: &mut D,
         writer: &mut SlotWriter,
-        block: u32,
-        digest: &Digest,
+        wanted: &[(u32, &Digest)],
         missing: &mut BlockSet,
     ) -> Result<(), FillError> {
-        if *digest == self.hasher.zero() {
-            self.origins.zero += 1;
-            return Ok(writer.put(disk, block, &ZERO_BLOCK)?);
-        }
-        if let Some(running) = &mut self.running {
-            for listed in self.local.candidates(digest) {
-                let place = running.layout.block_of(listed);
-                let Some(bytes) = running.block(disk, place) else { continue };
-                if self.hasher.digest(bytes) == *digest {
-                    self.origins.local += 1;
-                    return Ok(writer.put(disk, block, bytes)?);
-                }
+        let zero = self.hasher.zero();
+        let mut guesses = vec![0; wanted.len() * BLOCK];
+        for ((_, digest), guess) in wanted.iter().zip(guesses.as_chunks_mut::<BLOCK>().0) {
+            // Whoever finds nothing leaves zeros, which are wrong as well.
+            if **digest != zero
+                && let Some(running) = &mut self.running
+                && let Some(listed) = self.local.candidates(digest).next()
+                && let Some(bytes) = running.block(disk, running.layout.block_of(listed))
+            {
+                *guess = *bytes;
             }
         }
-        missing.insert(block);
+        let guesses = guesses.as_chunks::<BLOCK>().0;
+        for (((block, digest), guess), got) in wanted.iter().zip(guesses).zip(self.hasher.digests(guesses)) {
+            if got == **digest {
+                *(if got == zero { &mut self.origins.zero } else { &mut self.origins.local }) += 1;
+                writer.put(disk, *block, guess)?;
+            } else if let Some(bytes) = self.second_guess(disk, digest) {
+                self.origins.local += 1;
+                writer.put(disk, *block, &bytes)?;
+            } else {
+                missing.insert(*block);
+            }
+        }
         Ok(())
+    }
+
+    /// Blocks of the running slot that begin alike, or are alike and can be read.
+    fn second_guess<D: Device<Error = io::Error>>(
+        &mut self,
+        disk: &mut D,
+        digest: &Digest,
+    ) -> Option<Box<[u8; BLOCK]>> {
+        let running = self.running.as_mut()?;
+        for listed in self.local.candidates(digest).skip(1) {
+            let bytes = running.block(disk, running.layout.block_of(listed));
+            if let Some(bytes) = bytes.filter(|bytes| self.hasher.digest(*bytes) == *digest) {
+                return Some(Box::new(*bytes));
+            }
+        }
+        None
     }
 
     fn write_tree<D: Device<Error = io::Error>>(

@@ -2,7 +2,6 @@
 //! of what an update costs, and it is done once more each time the slot is proven.
 
 use std::io;
-use std::num::NonZero;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -11,9 +10,6 @@ use slots::Device;
 
 use super::slot::{Place, RUN, SlotError, runs};
 use crate::payload::{BLOCK, BlockHasher, Digest};
-
-/// More threads would only wait for the disk.
-const MOST_THREADS: usize = 4;
 
 /// A thread that hashes, and what it was given and has not given back.
 struct Hasher {
@@ -33,11 +29,10 @@ pub(super) fn for_each_digest<D: Device<Error = io::Error>>(
     hasher: &BlockHasher,
     mut each: impl FnMut(&Digest) -> Result<(), SlotError>,
 ) -> Result<(), SlotError> {
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
     let most = range.len().div_ceil(RUN);
     thread::scope(|scope| {
         let mut hashers: Vec<Hasher> = Vec::new();
-        for _ in 0..threads.min(most) {
+        for _ in 0..hasher.threads().min(most) {
             let (work, inbox) = channel::<Vec<u8>>();
             let (outbox, done) = channel();
             scope.spawn(move || {

@@ -11,6 +11,8 @@ use super::index::Frame;
 /// The largest window that a frame may ask for: a frame's own largest size.
 const MAX_WINDOW: u64 = super::MAX_FRAME_BLOCKS as u64 * BLOCK as u64;
 const ZSTD_MAGIC: u32 = 0xFD2F_B528;
+/// Blocks whose digests are taken at once: 1 MiB.
+const RUN: usize = 256;
 /// Magic, descriptor, window, dictionary id and content size, each at its longest (RFC 8878, 3.1.1.1).
 const LONGEST_HEADER: usize = 18;
 
@@ -38,7 +40,8 @@ pub enum FrameError<E> {
 }
 
 /// Decompresses a frame from `source` (at most the frame's own bytes are read) and gives each block that `wanted` names to
-/// `sink`, after its digest was found to be `expected`'s. Memory: the frame's window, at most 8 MiB.
+/// `sink`, after its digest was found to be `expected`'s. Memory: the frame's window, at most 8 MiB, and 1 MiB of
+/// blocks.
 ///
 /// # Errors
 /// [`FrameError`]; blocks that `sink` got before are good.
@@ -57,21 +60,50 @@ pub fn decode<E>(
     let header = header.get(..got).unwrap_or_default();
     check_header(header, u64::from(frame.blocks()) * BLOCK as u64).ok_or(FrameError::Header)?;
     let mut decoder = StreamingDecoder::new(header.chain(&mut bytes)).map_err(FrameError::Decoder)?;
+    let mut run = Run { numbers: Vec::new(), bytes: Vec::new() };
     let mut block = [0; BLOCK];
     for number in frame.extents.iter().cloned().flatten() {
-        decoder.read_exact(&mut block).map_err(FrameError::Read)?;
-        if !wanted(number) {
-            continue;
+        let read = decoder.read_exact(&mut block);
+        if read.is_ok() && wanted(number) {
+            run.numbers.push(number);
+            run.bytes.extend_from_slice(&block);
         }
-        if hasher.digest(&block) != expected(number).map_err(FrameError::Sink)? {
-            return Err(FrameError::Block { block: number });
+        if read.is_err() || run.numbers.len() >= RUN {
+            run.give(hasher, &mut expected, &mut sink)?;
         }
-        sink(number, &block).map_err(FrameError::Sink)?;
+        read.map_err(FrameError::Read)?;
     }
+    run.give(hasher, &mut expected, &mut sink)?;
     drop(decoder);
     // The next frame begins where this one's bytes end, whatever the decoder made of them.
     io::copy(&mut bytes, &mut io::sink()).map_err(FrameError::Read)?;
     Ok(())
+}
+
+/// Blocks that are decompressed and not proven yet.
+struct Run {
+    numbers: Vec<u32>,
+    bytes: Vec<u8>,
+}
+
+impl Run {
+    fn give<E>(
+        &mut self,
+        hasher: &BlockHasher,
+        expected: &mut impl FnMut(u32) -> Result<Digest, E>,
+        sink: &mut impl FnMut(u32, &[u8; BLOCK]) -> Result<(), E>,
+    ) -> Result<(), FrameError<E>> {
+        let blocks = self.bytes.as_chunks::<BLOCK>().0;
+        for ((number, block), digest) in self.numbers.iter().zip(blocks).zip(hasher.digests(blocks)) {
+            if digest != expected(*number).map_err(FrameError::Sink)? {
+                return Err(FrameError::Block { block: *number });
+            }
+            sink(*number, block).map_err(FrameError::Sink)?;
+        }
+        self.numbers.clear();
+        self.bytes.clear();
+        Ok(())
+    }
 }
 
 fn read_some(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {

@@ -120,6 +120,9 @@ pub struct UpArgs {
     /// Number of machines
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = parse_count)]
     pub nodes: usize,
+    /// How many of them are members of the etcd cluster; the others reach it through theirs [default: all]
+    #[arg(long, value_name = "N", value_parser = parse_count, conflicts_with = "user_data")]
+    pub members: Option<usize>,
     /// User-data for all machines, in place of a cloud-config that makes one etcd cluster of them
     #[arg(long, value_name = "FILE")]
     pub user_data: Option<PathBuf>,

@@ -51,7 +51,11 @@ pub fn run(args: &UpArgs) -> Result<ExitCode> {
         Some(path) => single::checked_user_data(path, args.no_validate)?,
         None => {
             let security = if args.tls { Security::Tls } else { Security::Plain };
-            seed::default_user_data(args.nodes, security).into_bytes()
+            let members = args.members.unwrap_or(args.nodes);
+            if members > args.nodes {
+                bail!("--members {members} is more than there are machines (--nodes {})", args.nodes);
+            }
+            seed::default_user_data(members, security).into_bytes()
         }
     };
     let image = match &args.image {

@@ -170,5 +170,6 @@ fn an_update_beside_the_disk_the_link_and_rauc() -> Result<()> {
         println!("{:7.2} s  {command}", median(row));
     }
     println!("{memory}");
+    println!("{}", guest.check("journalctl --no-pager -o cat -u update-engine | grep ' s to ' | tail -n 2")?);
     guest.poweroff()
 }
