@@ -75,6 +75,7 @@ pub struct Disk {
     name: String,
     file: File,
     geometry: Geometry,
+    bounce: Bounce,
 }
 
 impl Disk {
@@ -119,7 +120,7 @@ impl Disk {
         let sectors = read_number(&sys.join("size"))?;
         let blocks = (sectors * SYSFS_SECTOR).checked_div(block_size).unwrap_or(0);
         let geometry = Geometry { block_size: u32::try_from(block_size).unwrap_or(0), blocks };
-        Ok(Self { name: name.to_owned(), file, geometry })
+        Ok(Self { name: name.to_owned(), file, geometry, bounce: Bounce::default() })
     }
 
     /// The kernel's name: `vda`.
@@ -179,18 +180,21 @@ impl Device for Disk {
     }
 
     fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let mut bounce = Bounce::new(buffer.len());
-        let read = self.file.read_exact_at(bounce.bytes(), offset);
-        read.map_err(|error| self.at("read", buffer.len(), offset, &error))?;
-        buffer.copy_from_slice(bounce.bytes());
-        Ok(())
+        let bounce = self.bounce.bytes(buffer.len());
+        match self.file.read_exact_at(bounce, offset) {
+            Ok(()) => {
+                buffer.copy_from_slice(bounce);
+                Ok(())
+            }
+            Err(error) => Err(self.at("read", buffer.len(), offset, &error)),
+        }
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut bounce = Bounce::new(data.len());
-        bounce.bytes().copy_from_slice(data);
+        let bounce = self.bounce.bytes(data.len());
+        bounce.copy_from_slice(data);
         // One system call, so that the block layer sees one request; a short write is an error, not a second request.
-        let error = match self.file.write_at(bounce.bytes(), offset) {
+        let error = match self.file.write_at(bounce, offset) {
             Ok(written) if written == data.len() => return Ok(()),
             Ok(_) => io::ErrorKind::WriteZero.into(),
             Err(error) => error,
@@ -203,22 +207,20 @@ impl Device for Disk {
     }
 }
 
-/// Memory that `O_DIRECT` takes.
+/// Memory that `O_DIRECT` takes, kept for the next request.
+#[derive(Debug, Default)]
 struct Bounce {
     memory: Vec<u8>,
-    start: usize,
-    len: usize,
 }
 
 impl Bounce {
-    fn new(len: usize) -> Self {
-        let memory = vec![0_u8; len + DIRECT_ALIGNMENT];
-        let start = memory.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
-        Self { memory, start, len }
-    }
-
-    fn bytes(&mut self) -> &mut [u8] {
-        self.memory.get_mut(self.start..self.start + self.len).unwrap_or_default()
+    /// Room for `len` bytes, with what was there before in it.
+    fn bytes(&mut self, len: usize) -> &mut [u8] {
+        if self.memory.len() < len + DIRECT_ALIGNMENT {
+            self.memory = vec![0; len + DIRECT_ALIGNMENT];
+        }
+        let start = self.memory.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
+        self.memory.get_mut(start..start + len).unwrap_or_default()
     }
 }
 
@@ -326,10 +328,10 @@ mod tests {
 
     #[test]
     fn bounce_memory_is_aligned_and_as_long_as_asked() {
-        for len in [512, 4096, 16896] {
-            let mut bounce = Bounce::new(len);
-            assert_eq!(bounce.bytes().len(), len);
-            assert_eq!(bounce.bytes().as_ptr().align_offset(DIRECT_ALIGNMENT), 0);
+        let mut bounce = Bounce::default();
+        for len in [4096, 512, 16896] {
+            assert_eq!(bounce.bytes(len).len(), len);
+            assert_eq!(bounce.bytes(len).as_ptr().align_offset(DIRECT_ALIGNMENT), 0);
         }
     }
 }

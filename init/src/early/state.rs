@@ -29,15 +29,17 @@ const FEED_EVERY: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 /// What the tools said, for the log.
 const TOOL_OUTPUT: &str = "/run/ferrite/state-tool.log";
 
-/// Checks from the gentlest to the last: as `fsck` at boot does, then answering yes, then from the backup superblocks of a
-/// file system with 4 KiB blocks, which is what we make. Answering yes comes twice: a run that begins with a backup
-/// superblock and a journal to replay ends in an error and leaves a primary superblock behind, with which the next one succeeds
-/// (seen with e2fsprogs 1.47.2).
+/// Checks of a file system that does not mount, in this order. First the primary superblock and group descriptors are taken from
+/// their backups: when a power cut has torn one of them, the journal has the right one, but a check that reads the torn one does
+/// not find the journal, and deletes it with all that is in it (e2fsprogs 1.47.2, `-p` too). Then as `fsck` at boot does, then
+/// answering yes. Answering yes comes twice: a run that begins with a backup superblock and a journal to replay may end in an error and
+/// leave a primary superblock behind, with which the next one succeeds. Blocks are of 4 KiB, which is what we make.
 const CHECKS: &[&[&str]] = &[
+    &["-p", "-b", "32768", "-B", "4096"],
     &["-p"],
-    &["-f", "-y"],
-    &["-f", "-y"],
     &["-f", "-y", "-b", "32768", "-B", "4096"],
+    &["-f", "-y"],
+    &["-f", "-y"],
     &["-f", "-y", "-b", "98304", "-B", "4096"],
 ];
 

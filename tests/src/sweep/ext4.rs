@@ -19,21 +19,27 @@ const BLOCK: usize = 4096;
 const BLOCK_BYTES: u64 = 4096;
 /// Bytes that are copied at a time.
 const CHUNK: u64 = 1 << 20;
-/// The checks of `init/src/early/state.rs`, each of which is followed by an attempt to mount. The first one is done in full here: it
-/// replays the journal and deletes orphans, as every mount does, and looks at everything.
+/// What a mount does, of a file system that the kernel mounts: it replays the journal and deletes orphans. This looks at everything, too.
+const MOUNT: &[&str] = &["-f", "-p"];
+/// The checks of `init/src/early/state.rs`, each of which is followed by an attempt to mount.
 const CHECKS: &[&[&str]] = &[
-    &["-f", "-p"],
-    &["-f", "-y"],
-    &["-f", "-y"],
+    &["-p", "-b", "32768", "-B", "4096"],
+    &["-p"],
     &["-f", "-y", "-b", "32768", "-B", "4096"],
+    &["-f", "-y"],
+    &["-f", "-y"],
     &["-f", "-y", "-b", "98304", "-B", "4096"],
 ];
+/// Feature bits of a superblock (kernel documentation, `filesystems/ext4/super`): the seed of checksums stands in it, and metadata have
+/// checksums.
+const INCOMPAT_CSUM_SEED: u32 = 0x2000;
+const RO_COMPAT_METADATA_CSUM: u32 = 0x400;
 
 /// What a boot finds of STATE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which of the checks made it whole; 0 is what every mount does: the journal is replayed and orphans are deleted. None: nothing
-    /// does.
+    /// Which of the checks made it whole, counted from 1; 0 is what every mount does: the journal is replayed and orphans are deleted.
+    /// None: nothing does.
     pub check: Option<usize>,
     /// A hash of what can be read after the first of them: blocks in use, without the journal.
     pub content: u64,
@@ -148,20 +154,24 @@ impl Checker {
         work: &Path,
         known: impl Fn(u64) -> Option<Outcome>,
     ) -> Result<Outcome> {
-        let mut content = 0;
-        for (number, options) in CHECKS.iter().enumerate() {
+        let mut content = None;
+        let mount = if is_accepted(file)? { Some(&MOUNT) } else { None };
+        let checks = mount.into_iter().chain(CHECKS);
+        for (number, options) in (1 - mount.iter().count()..).zip(checks) {
             let code = self.e2fsck(work, options)?;
-            if number == 0 {
-                content = content_hash(file)?;
-                if let Some(outcome) = known(content) {
+            if content.is_none() {
+                content = Some(content_hash(file)?);
+                if let Some(outcome) = content.and_then(&known) {
                     return Ok(outcome);
                 }
             }
             // Bits 1 and 2: errors corrected, reboot advised. What was repaired by force is looked at again.
             if code & !3 == 0 && (number == 0 || self.e2fsck(work, &["-f", "-n"])? == 0) {
+                let content = content.unwrap_or_default();
                 return Ok(Outcome { check: Some(number), content, holds: self.lines(work)? });
             }
         }
+        let content = content.unwrap_or_default();
         Ok(Outcome { check: None, content, holds: vec![false; self.files.len()] })
     }
 
@@ -198,6 +208,46 @@ struct Map {
     bitmaps: Vec<Option<Vec<u8>>>,
     /// Blocks of the journal.
     journal: Vec<Range<u64>>,
+}
+
+/// Whether the kernel gets as far as the journal: it mounts nothing whose superblock or group descriptors have a wrong checksum.
+fn is_accepted(file: &File) -> Result<bool> {
+    let first = read_block(file, 0)?;
+    let superblock = first.get(1024..2048).unwrap_or_default();
+    let covered = superblock.get(..1020).unwrap_or_default();
+    if u16_at(superblock, 56) != 0xef53 || u32_at(superblock, 100) & RO_COMPAT_METADATA_CSUM == 0 {
+        return Ok(u16_at(superblock, 56) == 0xef53);
+    }
+    if crc32c(!0, covered) != u32_at(superblock, 1020) {
+        return Ok(false);
+    }
+    let seed = if u32_at(superblock, 96) & INCOMPAT_CSUM_SEED != 0 {
+        u32_at(superblock, 624)
+    } else {
+        crc32c(!0, superblock.get(104..120).unwrap_or_default())
+    };
+    let length = usize::from(u16_at(superblock, 254)).clamp(32, BLOCK);
+    let groups = u32_at(superblock, 4).div_ceil(u32_at(superblock, 32).max(1));
+    for group in 0..groups {
+        let place = usize::try_from(group)? * length;
+        let block = read_block(file, 1 + (place / BLOCK) as u64)?;
+        let descriptor = block.get(place % BLOCK..place % BLOCK + length).unwrap_or_default();
+        let mut sum = crc32c(seed, &group.to_le_bytes());
+        sum = crc32c(sum, descriptor.get(..30).unwrap_or_default());
+        sum = crc32c(sum, &[0; 2]);
+        sum = crc32c(sum, descriptor.get(32..).unwrap_or_default());
+        if sum & 0xffff != u32::from(u16_at(descriptor, 30)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// CRC-32C as ext4 uses it: reflected, without the inversion at the end.
+fn crc32c(start: u32, bytes: &[u8]) -> u32 {
+    bytes.iter().fold(start, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg()))
+    })
 }
 
 fn read_block(file: &File, block: u64) -> Result<Vec<u8>> {

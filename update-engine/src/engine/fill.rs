@@ -100,9 +100,12 @@ struct Running {
     /// Read ahead: blocks from `first` on.
     first: u32,
     buffer: Vec<u8>,
+    /// Blocks that the next read takes.
+    ahead: u32,
 }
 
-/// Blocks of the running slot that are read at a time: neighbours are usually wanted together.
+/// Blocks of the running slot that are read at a time: neighbours are usually wanted together, and where two reads follow each other,
+/// the next one is twice as long.
 const READ_AHEAD: u32 = 32;
 
 impl Running {
@@ -110,7 +113,9 @@ impl Running {
     fn block<D: Device<Error = io::Error>>(&mut self, disk: &mut D, block: u32) -> Option<&[u8; BLOCK]> {
         let held = u32::try_from(self.buffer.len() / BLOCK).unwrap_or(0);
         if block < self.first || block >= self.first + held {
-            let count = READ_AHEAD.min(self.layout.blocks().saturating_sub(block));
+            let follows = held > 0 && block == self.first + held;
+            self.ahead = if follows { (self.ahead * 2).min(RUN) } else { READ_AHEAD };
+            let count = self.ahead.min(self.layout.blocks().saturating_sub(block));
             self.buffer.resize(usize::try_from(count).unwrap_or(0) * BLOCK, 0);
             self.first = block;
             let at = self.place.offset + u64::from(block) * BLOCK as u64;
@@ -185,7 +190,13 @@ impl<'a> Fill<'a> {
         digests: File,
         scratch: File,
     ) -> Self {
-        let running = running.map(|(place, layout)| Running { place, layout, first: 0, buffer: Vec::new() });
+        let running = running.map(|(place, layout)| Running {
+            place,
+            layout,
+            first: 0,
+            buffer: Vec::new(),
+            ahead: READ_AHEAD,
+        });
         let progress = Progress { blocks: u64::from(index.layout.listed()), ..Progress::default() };
         Self {
             index,
