@@ -99,7 +99,7 @@ fn own_programs(programs: &GuestPrograms) -> [Program; 4] {
     };
     let init = "Ferrite's PID 1, with systemctl and the other names it goes by";
     let user_data = "what finds user-data and carries it out";
-    let update_engine = "Ferrite's update engine, update_engine_client and locksmithctl";
+    let update_engine = "Ferrite's update engine, update_engine_client, locksmithctl and etcdctl";
     let loader = "Ferrite's boot loader, before its keys are put in";
     [
         described(init, &programs.init, &programs.init_crates),

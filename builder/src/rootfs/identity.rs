@@ -14,8 +14,10 @@ use crate::signing::hex;
 const INIT: &str = "usr/lib/ferrite/init";
 /// And the program that finds user-data and carries it out.
 const USER_DATA: &str = "usr/lib/ferrite/user-data";
-/// The update engine, its client and `locksmithctl`.
+/// The update engine, its client, `locksmithctl` and `etcdctl`.
 const UPDATE_ENGINE: &str = "usr/lib/ferrite/update-engine";
+/// Where a package's etcdctl would be, and where ours looks for it.
+const ETCDCTL: (&str, &str) = ("usr/bin/etcdctl", "usr/libexec/etcd/etcdctl");
 /// What bash completes after `systemctl`.
 const COMPLETION: (&str, &str) =
     ("usr/share/bash-completion/completions/systemctl", include_str!("../../../init/completions/systemctl"));
@@ -77,7 +79,12 @@ pub fn install_programs(staging: &mut Staging, own: &Own<'_>) -> Result<(), Root
     staging.own_file(INIT, Arc::clone(&own.programs.init), 0o755)?;
     staging.own_file(USER_DATA, Arc::clone(&own.programs.user_data), 0o755)?;
     staging.own_file(UPDATE_ENGINE, Arc::clone(&own.programs.update_engine), 0o755)?;
-    for name in ["update_engine_client", "locksmithctl"] {
+    // Ours hands on to it what it does not do itself.
+    let (from, to) = (ETCDCTL.0.as_bytes(), ETCDCTL.1.as_bytes());
+    if staging.has(from) {
+        staging.tree_mut().rename(from, to).map_err(StagingError::from)?;
+    }
+    for name in ["update_engine_client", "locksmithctl", "etcdctl"] {
         staging.own_link(&format!("usr/bin/{name}"), &format!("/{UPDATE_ENGINE}"))?;
     }
     for link in LINKS {

@@ -1,6 +1,7 @@
-//! The update engine, its client and `locksmithctl`, in one program because they share most of their code: the name that it is called
-//! by decides.
+//! The update engine, its client, `locksmithctl` and `etcdctl`, in one program because they share most of their code: the name that it
+//! is called by decides.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -10,8 +11,13 @@ use update_engine::lock::ctl;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let called_as = arguments.next().unwrap_or_default();
-    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<OsString> = arguments.collect();
     let name = Path::new(&called_as).file_name().and_then(|name| name.to_str());
+    if name == Some("etcdctl") {
+        // Keys and values are bytes.
+        return kv::ctl::run(arguments);
+    }
+    let words: Vec<String> = arguments.into_iter().map(|word| word.to_string_lossy().into_owned()).collect();
     match (name, words.split_first()) {
         (Some("update_engine_client"), _) => client::run(&words),
         (Some("locksmithctl"), _) => ctl::run(&words),
