@@ -47,7 +47,7 @@ impl Plan {
             depth: Depth {
                 tables: Limits { exhaustive: 10, random: 200, tears: 40, with: 4, pairs: 3, seed },
                 state: Limits { exhaustive: 6, random: 20, tears: 1, with: 1, pairs: 0, seed },
-                state_share: 4,
+                state_share: 3,
                 second: Some(second),
                 from: 0,
                 until_fault: false,
