@@ -91,7 +91,7 @@ pub fn make(
 }
 
 /// Ferrite's own programs in the image.
-fn own_programs(programs: &GuestPrograms) -> [Program; 4] {
+fn own_programs(programs: &GuestPrograms) -> [Program; 5] {
     let described = |description, bytes: &[u8], linked: &LinkedProgram| Program {
         description,
         sha256: hex(&Digest::of(bytes).0),
@@ -100,11 +100,13 @@ fn own_programs(programs: &GuestPrograms) -> [Program; 4] {
     let init = "Ferrite's PID 1, with systemctl and the other names it goes by";
     let user_data = "what finds user-data and carries it out";
     let update_engine = "Ferrite's update engine, update_engine_client, locksmithctl and etcdctl";
+    let fleetd = "Ferrite's scheduler, fleetd and fleetctl";
     let loader = "Ferrite's boot loader, before its keys are put in";
     [
         described(init, &programs.init, &programs.init_crates),
         described(user_data, &programs.user_data, &programs.user_data_crates),
         described(update_engine, &programs.update_engine, &programs.update_engine_crates),
+        described(fleetd, &programs.fleetd, &programs.fleetd_crates),
         described(loader, &programs.loader, &programs.loader_crates),
     ]
 }

@@ -62,6 +62,9 @@ pub(super) const USER_DATA: Unit = Unit { package: "user-data", binary: "user-da
 /// The update engine and its client in one. `ring` has C code, which the host's compiler translates (`C_FLAGS`).
 pub(super) const UPDATE_ENGINE: Unit = Unit { package: "update-engine", binary: "update-engine", ..INIT };
 
+/// The scheduler's daemon and `fleetctl` in one.
+pub(super) const FLEETD: Unit = Unit { package: "scheduler", binary: "fleetd", ..INIT };
+
 /// The boot loader.
 pub(super) const LOADER: Unit = Unit {
     package: "boot",

@@ -28,6 +28,8 @@ pub struct GuestPrograms {
     pub user_data: Arc<[u8]>,
     /// The update engine and its client.
     pub update_engine: Arc<[u8]>,
+    /// The scheduler's daemon and `fleetctl`.
+    pub fleetd: Arc<[u8]>,
     /// The boot loader.
     pub loader: Arc<[u8]>,
     /// The crates in `init`.
@@ -36,6 +38,8 @@ pub struct GuestPrograms {
     pub user_data_crates: Arc<LinkedProgram>,
     /// The crates in the update engine.
     pub update_engine_crates: Arc<LinkedProgram>,
+    /// The crates in the scheduler.
+    pub fleetd_crates: Arc<LinkedProgram>,
     /// The crates in the boot loader.
     pub loader_crates: Arc<LinkedProgram>,
 }
@@ -46,10 +50,12 @@ struct Kept {
     init: Vec<u8>,
     user_data: Vec<u8>,
     update_engine: Vec<u8>,
+    fleetd: Vec<u8>,
     loader: Vec<u8>,
     init_crates: LinkedProgram,
     user_data_crates: LinkedProgram,
     update_engine_crates: LinkedProgram,
+    fleetd_crates: LinkedProgram,
     loader_crates: LinkedProgram,
 }
 
@@ -59,20 +65,24 @@ impl From<Kept> for GuestPrograms {
             init,
             user_data,
             update_engine,
+            fleetd,
             loader,
             init_crates,
             user_data_crates,
             update_engine_crates,
+            fleetd_crates,
             loader_crates,
         } = kept;
         Self {
             init: init.into(),
             user_data: user_data.into(),
             update_engine: update_engine.into(),
+            fleetd: fleetd.into(),
             loader: loader.into(),
             init_crates: Arc::new(init_crates),
             user_data_crates: Arc::new(user_data_crates),
             update_engine_crates: Arc::new(update_engine_crates),
+            fleetd_crates: Arc::new(fleetd_crates),
             loader_crates: Arc::new(loader_crates),
         }
     }
@@ -146,10 +156,12 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
         init: build(&cargo::INIT)?.into(),
         user_data: build(&cargo::USER_DATA)?.into(),
         update_engine: build(&cargo::UPDATE_ENGINE)?.into(),
+        fleetd: build(&cargo::FLEETD)?.into(),
         loader: build(&cargo::LOADER)?.into(),
         init_crates: Arc::new(cargo::INIT.crates(&sources.folder)?),
         user_data_crates: Arc::new(cargo::USER_DATA.crates(&sources.folder)?),
         update_engine_crates: Arc::new(cargo::UPDATE_ENGINE.crates(&sources.folder)?),
+        fleetd_crates: Arc::new(cargo::FLEETD.crates(&sources.folder)?),
         loader_crates: Arc::new(cargo::LOADER.crates(&sources.folder)?),
     };
     // Sources that were edited meanwhile may have been built half and half: such programs are used, not kept.
@@ -165,10 +177,12 @@ pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
         init: programs.init.to_vec(),
         user_data: programs.user_data.to_vec(),
         update_engine: programs.update_engine.to_vec(),
+        fleetd: programs.fleetd.to_vec(),
         loader: programs.loader.to_vec(),
         init_crates: LinkedProgram::clone(&programs.init_crates),
         user_data_crates: LinkedProgram::clone(&programs.user_data_crates),
         update_engine_crates: LinkedProgram::clone(&programs.update_engine_crates),
+        fleetd_crates: LinkedProgram::clone(&programs.fleetd_crates),
         loader_crates: LinkedProgram::clone(&programs.loader_crates),
     };
     if let Ok(bytes) = postcard::to_stdvec(&kept) {
@@ -178,7 +192,7 @@ pub fn keep(programs: &GuestPrograms, sources: &Sources, cache: &Cache) {
 
 /// The key that programs are kept by.
 fn key(sources: &Sources) -> Key {
-    Key::new("guest programs 3").with(&sources.digest)
+    Key::new("guest programs 4").with(&sources.digest)
 }
 
 /// The checkout: `FERRITE_SOURCE`, or where this program was built.

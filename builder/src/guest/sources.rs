@@ -7,7 +7,8 @@ use super::{GuestError, cargo, source_folder};
 use crate::parts::Key;
 
 /// The crates that guest programs are made of.
-const CRATES: [&str; 7] = ["boot", "init", "user-data", "slots", "image-config", "kv", "update-engine"];
+const CRATES: [&str; 8] =
+    ["boot", "init", "user-data", "slots", "image-config", "kv", "update-engine", "scheduler"];
 /// What cargo reads of a crate when it builds it.
 const OF_A_CRATE: [&str; 3] = ["Cargo.toml", "build.rs", "src"];
 /// What cargo reads of the workspace.

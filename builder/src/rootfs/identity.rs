@@ -18,6 +18,8 @@ const USER_DATA: &str = "usr/lib/ferrite/user-data";
 const UPDATE_ENGINE: &str = "usr/lib/ferrite/update-engine";
 /// Where a package's etcdctl would be, and where ours looks for it.
 const ETCDCTL: (&str, &str) = ("usr/bin/etcdctl", "usr/libexec/etcd/etcdctl");
+/// The scheduler and `fleetctl`.
+const FLEETD: &str = "usr/lib/ferrite/fleetd";
 /// What bash completes after `systemctl`.
 const COMPLETION: (&str, &str) =
     ("usr/share/bash-completion/completions/systemctl", include_str!("../../../init/completions/systemctl"));
@@ -86,6 +88,10 @@ pub fn install_programs(staging: &mut Staging, own: &Own<'_>) -> Result<(), Root
     }
     for name in ["update_engine_client", "locksmithctl", "etcdctl"] {
         staging.own_link(&format!("usr/bin/{name}"), &format!("/{UPDATE_ENGINE}"))?;
+    }
+    staging.own_file(FLEETD, Arc::clone(&own.programs.fleetd), 0o755)?;
+    for name in ["fleetd", "fleetctl"] {
+        staging.own_link(&format!("usr/bin/{name}"), &format!("/{FLEETD}"))?;
     }
     for link in LINKS {
         staging.own_link_if_absent(link, &format!("/{INIT}"))?;
