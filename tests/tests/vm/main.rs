@@ -6,6 +6,7 @@ mod cluster;
 mod conformance;
 mod direct;
 mod ferrite;
+mod fleet;
 mod hard_cases;
 mod loader;
 mod power;
