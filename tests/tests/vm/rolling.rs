@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(1200);
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The writer is never refused for longer: elections on a busy host, and the patience with machines that are away. Two
 /// machines that are away at once take far longer to come back.
-const GAP: Duration = Duration::from_secs(20);
+const GAP: Duration = Duration::from_secs(30);
 
 /// A service that ends the kernel: this release cannot prove itself anywhere.
 const PANICS: &str = "
