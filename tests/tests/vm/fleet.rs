@@ -84,7 +84,9 @@ fn submit(bench: &Bench, name: &str, text: &str) -> Result<()> {
 #[test]
 fn units_find_machines_and_move_when_those_go() -> Result<()> {
     let mut user_data = seed::default_user_data(MACHINES, Security::Plain);
-    user_data.push_str("    - name: fleet.service\n      command: start\n");
+    user_data.push_str(
+        "    - name: fleet.service\n      command: start\n  fleet:\n    public-ip: $private_ipv4\n",
+    );
     let options = BenchOptions {
         user_data: user_data.into_bytes(),
         ..BenchOptions::etcd("fleet", &Image::ferrite()?.raw, MACHINES)
