@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use ferrite_tests::etcd::{Certificates, Etcd, EtcdOptions};
 use ferrite_tests::scratch;
 
-use self::run::{Side, Whose};
+use self::run::{LIMITS, Side, Whose};
 
 const SCENARIOS: &str = include_str!("../../../etcdctl/scenarios.txt");
 /// The test has to be one of at least so many commands.
@@ -55,7 +55,7 @@ fn it_does_what_etcdctl_of_api_v2_did() -> Result<()> {
 fn ours(endpoint: &str, words: &[&str]) -> Result<(String, Option<i32>)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_etcdctl-under-test"));
     command.env_clear().env("ETCDCTL_ENDPOINTS", endpoint).stdin(Stdio::null());
-    let output = command.args(words).output()?;
+    let output = command.args(LIMITS).args(words).output()?;
     let text = [output.stdout, output.stderr].concat();
     Ok((String::from_utf8(text)?, output.status.code()))
 }

@@ -20,6 +20,8 @@ use super::script::{Call, Scenario, Step};
 
 /// Nothing here takes longer on a machine that does other things as well.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// What is compared is not how busy the machine is.
+pub const LIMITS: [&str; 4] = ["--timeout", "30s", "--total-timeout", "60s"];
 const PATIENCE_WITH_DIFFERENCES: Duration = Duration::from_secs(6);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
@@ -88,6 +90,7 @@ impl Side {
             command.env_remove(name);
         }
         command.env("ETCDCTL_API", "2").env("ETCDCTL_ENDPOINTS", self.endpoint()).stdin(Stdio::null());
+        command.args(LIMITS);
         Ok(command)
     }
 
@@ -184,20 +187,21 @@ impl Side {
 
     fn begin(&self, call: &Call, mut command: Command) -> Result<Background> {
         let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.folder.path().join(name));
-        let before = self.watchers()?;
+        // Those that have ended are counted until etcd notices.
+        until("watches to end", || Ok(self.watchers()? == 0))?;
         let process = command.stdout(File::create(&stdout)?).stderr(File::create(&stderr)?).spawn()?;
         let mut background = Background { call: call.clone(), process, stdout, stderr };
         // Ours watches a node and what is below it by two.
         let recursive = call.words.iter().any(|word| word == b"-r" || word == b"--recursive");
         let root = call.words.iter().any(|word| word == b"/");
-        let wanted = before + if self.whose == Whose::Ours && recursive && !root { 2 } else { 1 };
+        let wanted = if self.whose == Whose::Ours && recursive && !root { 2 } else { 1 };
         until("a watch to begin", || {
             Ok(background.process.try_wait()?.is_some() || self.watchers()? >= wanted)
         })?;
         Ok(background)
     }
 
-    /// How many watches there are, as etcd counts them. Those that have ended are counted until it notices.
+    /// How many watches there are, as etcd counts them.
     fn watchers(&self) -> Result<u64> {
         let (path, name) = match self.whose {
             Whose::Debians => ("/v2/stats/store", "\"watchers\":"),
