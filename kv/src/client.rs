@@ -557,7 +557,7 @@ fn sorted(body: ErrorBody, url: &str) -> Attempt {
 }
 
 /// An error with all its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

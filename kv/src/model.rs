@@ -7,6 +7,20 @@ use crate::message::{
     Compare, KeyRange, KeyValue, Op, OpResult, Revision, Transaction, TransactionResult, Wanted,
 };
 
+/// Chance that a seed decides, for simulations: xorshift64* (Vigna, 2016). The seed is not 0.
+#[derive(Debug, Clone)]
+pub struct Chance(pub u64);
+
+impl Chance {
+    /// 48 bits.
+    pub const fn number(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+}
+
 /// The store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Model {

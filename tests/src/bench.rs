@@ -159,10 +159,35 @@ impl Bench {
                 return Ok(begin.elapsed());
             }
             if begin.elapsed() > LIMIT {
-                let log = std::fs::read_to_string(self.folder().join("timeline.log")).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().collect();
-                let last = lines.get(lines.len().saturating_sub(80)..).unwrap_or_default().join("\n");
-                bail!("not in time: {what}\n{status:#?}\n{last}");
+                bail!("not in time: {what}\n{status:#?}\n{}", self.last_lines());
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// The end of what all consoles have said.
+    fn last_lines(&self) -> String {
+        let log = std::fs::read_to_string(self.folder().join("timeline.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(80)..).unwrap_or_default().join("\n")
+    }
+
+    /// Asks a machine until its answer, stderr included, is right; a command that fails meanwhile is asked again.
+    ///
+    /// # Errors
+    /// It does not become right; the message has the last answer and the last lines of all consoles.
+    pub fn until(&self, number: usize, line: &str, right: impl Fn(&str) -> bool) -> Result<String> {
+        let begin = Instant::now();
+        loop {
+            let answer = self.ssh(number, &format!("{line} 2>&1 || true"))?;
+            if right(&answer) {
+                return Ok(answer);
+            }
+            if begin.elapsed() > LIMIT {
+                bail!(
+                    "node{number}: {line}: not in time; the last answer was\n{answer}\n{}",
+                    self.last_lines()
+                );
             }
             thread::sleep(LOOK);
         }

@@ -1,7 +1,7 @@
 //! Why a command failed, in the old words.
 
 use super::plan::{Fault, code};
-use crate::client::Error;
+use crate::client::{Error, chain};
 use crate::message::Revision;
 
 /// Exit statuses of etcd 2 and 3.3.
@@ -116,9 +116,9 @@ impl Failure {
                 Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
                     format!("open {}: no such file or directory", path.display())
                 }
-                _ => with_causes(error),
+                _ => chain(error),
             },
-            other => with_causes(other),
+            other => chain(other),
         };
         Self::Plain(text, 1)
     }
@@ -137,21 +137,10 @@ impl Failure {
             }
             Error::Compacted => (code::INDEX_CLEARED, "the requested history has been cleared".to_owned()),
             Error::Refused { message, .. } => (code::RAFT_INTERNAL, message.clone()),
-            other => return Self::Other(with_causes(other)),
+            other => return Self::Other(chain(other)),
         };
         Self::Fault(Fault::Api { code, cause: cause.into_bytes() }, 0)
     }
-}
-
-/// An error with its causes, in one line.
-pub fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// Why an endpoint could not be asked, in the words that scripts may look for: `last` is what the client says of its attempt.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kv::model::Model;
+use kv::model::{Chance, Model};
 use kv::watch::Update;
 use kv::{Event, EventKind, KeyRange, KeyValue, LeaseId, Op, Revision, Transaction};
 
@@ -77,7 +77,7 @@ struct Machine {
 pub struct World {
     options: Options,
     now: u64,
-    seed: u64,
+    dice: Chance,
     model: Model,
     leases: BTreeMap<LeaseId, (u64, u64)>,
     last_lease: LeaseId,
@@ -115,7 +115,7 @@ impl World {
         let mut world = Self {
             options,
             now: 1_000_000,
-            seed: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            dice: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             model: Model::default(),
             leases: BTreeMap::new(),
             last_lease: 100,
@@ -153,11 +153,7 @@ impl World {
     }
 
     fn random(&mut self) -> u64 {
-        // xorshift64*
-        self.seed ^= self.seed >> 12;
-        self.seed ^= self.seed << 25;
-        self.seed ^= self.seed >> 27;
-        self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+        self.dice.number()
     }
 
     fn chance(&mut self, of_1000: u64) -> bool {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use builder::cluster::protocol::Action;
 use builder::cluster::seed::{self, Security};
 use ferrite_tests::Image;
@@ -31,19 +31,6 @@ ExecStart=/bin/sleep infinity
 [X-Fleet]
 Global=true
 ";
-
-/// Asks a machine until the answer is right.
-fn until(bench: &Bench, number: usize, line: &str, right: impl Fn(&str) -> bool) -> Result<String> {
-    let begin = Instant::now();
-    loop {
-        let answer = bench.ssh(number, &format!("{line} 2>&1 || true"))?;
-        if right(&answer) {
-            return Ok(answer);
-        }
-        ensure!(begin.elapsed() < LIMIT, "node{number}: {line}: not in time; the last answer was\n{answer}");
-        std::thread::sleep(Duration::from_secs(1));
-    }
-}
 
 /// Where a unit runs, by `list-units` on a machine.
 fn place(bench: &Bench, number: usize, unit: &str) -> Result<Option<usize>> {
@@ -93,7 +80,7 @@ fn units_find_machines_and_move_when_those_go() -> Result<()> {
     };
     let bench = Bench::start(&options)?;
     bench.wait_until_healthy()?;
-    until(&bench, 1, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
+    bench.until(1, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
 
     submit(&bench, "hello.service", HELLO)?;
     println!("{}", bench.ssh(1, "fleetctl start hello.service 2>&1")?.trim());
@@ -120,7 +107,7 @@ fn units_find_machines_and_move_when_those_go() -> Result<()> {
     submit(&bench, "everywhere.service", EVERYWHERE)?;
     bench.ssh(1, "fleetctl start everywhere.service")?;
     for node in 1..=MACHINES {
-        until(&bench, node, "systemctl is-active everywhere.service", |text| text.trim() == "active")?;
+        bench.until(node, "systemctl is-active everywhere.service", |text| text.trim() == "active")?;
     }
 
     // The talk's demo: a machine whose fleet is stopped gives its units away, and the others keep theirs.
@@ -134,12 +121,12 @@ fn units_find_machines_and_move_when_those_go() -> Result<()> {
     );
     assert!(!bench.ssh(home, "systemctl is-active hello.service || true")?.starts_with("active"));
     bench.ssh(home, "sudo systemctl start fleet")?;
-    until(&bench, other, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
+    bench.until(other, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
 
     // A restart keeps what runs.
     let pid = bench.ssh(next, "systemctl show -p MainPID hello.service")?;
     bench.ssh(next, "sudo systemctl kill -s KILL fleet; sudo systemctl restart fleet")?;
-    until(&bench, next, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
+    bench.until(next, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
     assert_eq!(bench.ssh(next, "systemctl show -p MainPID hello.service")?, pid);
 
     let begin = Instant::now();
@@ -149,7 +136,7 @@ fn units_find_machines_and_move_when_those_go() -> Result<()> {
     println!("node{next} killed: hello.service on node{last} after {:.1} s", begin.elapsed().as_secs_f64());
     bench.act(Action::Start, &[next])?;
     bench.wait_until_healthy()?;
-    until(&bench, witness, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
+    bench.until(witness, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
     assert_eq!(place(&bench, witness, "hello.service")?, Some(last), "nothing moves without need");
     bench.down()
 }

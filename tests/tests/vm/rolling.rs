@@ -112,25 +112,6 @@ impl Writer<'_> {
     }
 }
 
-/// Asks until the answer is right.
-fn until(bench: &Bench, number: usize, line: &str, right: impl Fn(&str) -> bool) -> Result<String> {
-    let begin = Instant::now();
-    loop {
-        // What fails meanwhile is a machine that is not up, or an etcd without a leader.
-        let answer = bench.ssh(number, &format!("{line} 2>&1 || true"))?;
-        if right(&answer) {
-            return Ok(answer);
-        }
-        if begin.elapsed() > LIMIT {
-            let log = std::fs::read_to_string(bench.folder().join("timeline.log")).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let last = lines.get(lines.len().saturating_sub(60)..).unwrap_or_default().join("\n");
-            anyhow::bail!("node{number}: {line}: not in time; the last answer was\n{answer}\n{last}");
-        }
-        thread::sleep(Duration::from_secs(1));
-    }
-}
-
 fn version(bench: &Bench, number: usize) -> Result<String> {
     let text = bench.ssh(number, "cat /etc/os-release")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
@@ -147,11 +128,11 @@ fn look(bench: &Bench, numbers: impl IntoIterator<Item = usize>) -> Result<()> {
 /// Every machine runs this version, has proved it, and nobody holds the lock.
 fn until_all_run(bench: &Bench, wanted: &str) -> Result<()> {
     for number in 1..=MACHINES {
-        until(bench, number, "cat /etc/os-release; update_engine_client status", |text| {
+        bench.until(number, "cat /etc/os-release; update_engine_client status", |text| {
             text.contains(&format!("VERSION_ID=\"{wanted}\"")) && !text.contains("NOT YET CONFIRMED")
         })?;
     }
-    until(bench, 1, "locksmithctl status", |text| text.starts_with("Available: 1\nMax: 1\n"))?;
+    bench.until(1, "locksmithctl status", |text| text.starts_with("Available: 1\nMax: 1\n"))?;
     bench.wait_until_healthy()?;
     Ok(())
 }
@@ -206,7 +187,8 @@ fn bad(bench: &Bench, writer: &Writer<'_>, channel: &mut Channel, server: &FileS
     channel.publish(&release("1.2.0", PANICS)?)?;
     look(bench, 1..=MACHINES)?;
     let mut status = String::new();
-    until(bench, 1, "locksmithctl status --long", |text| text.contains("FAILED 1.2.0"))
+    bench
+        .until(1, "locksmithctl status --long", |text| text.contains("FAILED 1.2.0"))
         .map(|text| status = text)?;
     ensure!(status.starts_with("Available: 0\n"), "{status}");
     let after = boots(bench)?;
@@ -215,7 +197,7 @@ fn bad(bench: &Bench, writer: &Writer<'_>, channel: &mut Channel, server: &FileS
     let [stopped] = rebooted.as_slice() else { anyhow::bail!("{rebooted:?} have rebooted, not one machine") };
     for number in 1..=MACHINES {
         let says = if number == *stopped { "keeps the reboot lock" } else { "FAILED" };
-        until(bench, number, "update_engine_client status", |text| text.contains(says))?;
+        bench.until(number, "update_engine_client status", |text| text.contains(says))?;
         assert_eq!(version(bench, number)?, "1.1.0", "node{number}");
     }
     let id = bench.ssh(*stopped, "cat /etc/machine-id")?;
@@ -248,7 +230,7 @@ fn dies(bench: &Bench, writer: &Writer<'_>, channel: &mut Channel, holder: usize
     bench.act(Action::Kill, &[holder])?;
     let others: Vec<usize> = (1..=MACHINES).filter(|number| *number != holder).collect();
     for number in &others {
-        let status = until(bench, *number, "update_engine_client status", |text| {
+        let status = bench.until(*number, "update_engine_client status", |text| {
             text.contains("waiting for the reboot lock") && text.contains("1.3.0")
         })?;
         assert!(status.contains("held by"), "its age is told: {status}");

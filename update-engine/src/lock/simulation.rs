@@ -5,7 +5,7 @@
 //! [`World::history`] has every transaction in the order in which the model of etcd took it, so that the same can be put before the
 //! real one.
 
-use kv::model::Model;
+use kv::model::{Chance, Model};
 use kv::{Transaction, TransactionResult};
 
 use super::agent::{Agent, Committed, Goal, News, Next};
@@ -71,7 +71,7 @@ pub struct World {
     /// Sent by somebody who has given up waiting.
     late: Vec<Transaction>,
     now: u64,
-    seed: u64,
+    dice: Chance,
     /// Every transaction with what came of it.
     pub history: Vec<(Transaction, TransactionResult)>,
     /// Reads and writes that etcd has seen.
@@ -97,7 +97,7 @@ impl World {
             machines,
             late: Vec::new(),
             now: 1,
-            seed: seed | 1,
+            dice: Chance(seed | 1),
             history: Vec::new(),
             operations: 0,
             most_down: 0,
@@ -150,11 +150,7 @@ impl World {
     }
 
     fn random(&mut self) -> u64 {
-        // xorshift64*
-        self.seed ^= self.seed >> 12;
-        self.seed ^= self.seed << 25;
-        self.seed ^= self.seed >> 27;
-        self.seed.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+        self.dice.number()
     }
 
     fn chance(&mut self, of_1000: u64) -> bool {
