@@ -2,18 +2,16 @@
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use reqwest::blocking::{Client as Http, RequestBuilder, Response};
 use reqwest::header::AUTHORIZATION;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::{Config, TlsFiles};
+use crate::config::Config;
 use crate::failover::{Failover, Next};
 use crate::message::{
     Authenticate, DeleteRequest, DeleteResponse, ErrorBody, HeaderResponse, KeyRange, KeyValue, Lease,
@@ -21,9 +19,8 @@ use crate::message::{
     Token, Transaction, TransactionRequest, TransactionResponse, TransactionResult, WatchCreate,
     WatchRequest,
 };
+use crate::tls;
 
-/// Where the image keeps the certificates of those who vouch for servers.
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How long a read of a watch waits before its thread looks whether anybody still wants it.
 pub(crate) const READ_LIMIT: Duration = Duration::from_secs(5);
@@ -168,8 +165,9 @@ impl Client {
         if config.endpoints.is_empty() {
             return Err(Error::NoEndpoints);
         }
+        let is_secured = config.endpoints.iter().any(|url| url.starts_with("https:"));
         let http = Http::builder()
-            .tls_backend_preconfigured(tls(&config)?)
+            .tls_backend_preconfigured(tls::client_config(&config.tls, is_secured)?)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_LIMIT.min(config.attempt))
@@ -557,7 +555,8 @@ fn sorted(body: ErrorBody, url: &str) -> Attempt {
 }
 
 /// An error with all its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -567,50 +566,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn tls(config: &Config) -> Result<rustls::ClientConfig, Error> {
-    let files: &TlsFiles = &config.tls;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(Error::Tls)?;
-    let mut roots = rustls::RootCertStore::empty();
-    match &files.ca {
-        Some(path) => {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(Error::Tls)?;
-            }
-        }
-        // Without them there is http; and for http nobody reads 140 certificates.
-        None => {
-            if config.endpoints.iter().any(|url| url.starts_with("https:"))
-                && let Ok(found) = certificates(Path::new(CERTIFICATES))
-            {
-                roots.add_parsable_certificates(found);
-            }
-        }
-    }
-    let builder = builder.with_root_certificates(roots);
-    match (&files.certificate, &files.key) {
-        (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(certificate), Some(key)) => {
-            let secret = PrivateKeyDer::from_pem_file(key)
-                .map_err(|source| Error::File { path: key.clone(), source })?;
-            builder.with_client_auth_cert(certificates(certificate)?, secret).map_err(Error::Tls)
-        }
-        _ => Err(Error::HalfOfAPair),
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let unreadable = |source| Error::File { path: path.to_owned(), source };
-    let found = CertificateDer::pem_file_iter(path).map_err(unreadable)?;
-    let found = found.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    if found.is_empty() { Err(unreadable(rustls::pki_types::pem::Error::NoItemsFound)) } else { Ok(found) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TlsFiles;
 
     #[test]
     fn errors_of_etcd_are_sorted_by_what_they_leave_open() {

@@ -30,6 +30,7 @@ pub mod lease;
 pub mod message;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
+pub mod tls;
 pub mod watch;
 
 pub use self::client::{Client, Error};

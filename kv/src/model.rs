@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::message::{
-    Compare, KeyRange, KeyValue, Op, OpResult, Revision, Transaction, TransactionResult, Wanted,
+    Compare, Event, EventKind, KeyRange, KeyValue, Op, OpResult, Revision, Transaction, TransactionResult,
+    Wanted,
 };
 
 /// Chance that a seed decides, for simulations: xorshift64* (Vigna, 2016). The seed is not 0.
@@ -59,6 +60,11 @@ impl Model {
 
     /// Carries out a transaction; `None` if etcd would refuse it, because a key is put twice or put and deleted.
     pub fn transact(&mut self, transaction: &Transaction) -> Option<TransactionResult> {
+        self.change(transaction).map(|(result, _)| result)
+    }
+
+    /// The same, with what watches are told of it: all of one revision.
+    pub fn change(&mut self, transaction: &Transaction) -> Option<(TransactionResult, Vec<Event>)> {
         if !is_sound(&transaction.success) || !is_sound(&transaction.failure) {
             return None;
         }
@@ -66,13 +72,11 @@ impl Model {
         let ops = if succeeded { &transaction.success } else { &transaction.failure };
         // All changes of a transaction have one revision; one that changes nothing has none.
         let revision = self.revision + 1;
-        let mut changed = false;
-        let mut results = Vec::new();
+        let (mut results, mut events) = (Vec::new(), Vec::new());
         for op in ops {
             results.push(match op {
                 Op::Range(range) => OpResult::Range(self.range(range)),
                 Op::Put { key, value, lease } => {
-                    changed = true;
                     let kv = self.keys.entry(key.clone()).or_insert_with(|| KeyValue {
                         key: key.clone(),
                         create_revision: revision,
@@ -82,21 +86,26 @@ impl Model {
                     kv.mod_revision = revision;
                     kv.version += 1;
                     kv.lease = *lease;
+                    events.push(Event { kind: EventKind::Put, kv: kv.clone() });
                     OpResult::Put
                 }
                 Op::Delete(range) => {
-                    let before = self.keys.len();
-                    self.keys.retain(|key, _| !range.contains(key));
-                    let deleted = before - self.keys.len();
-                    changed |= deleted > 0;
-                    OpResult::Delete(i64::try_from(deleted).unwrap_or(i64::MAX))
+                    let gone: Vec<Vec<u8>> =
+                        self.keys.keys().filter(|key| range.contains(key)).cloned().collect();
+                    let deleted = i64::try_from(gone.len()).unwrap_or(i64::MAX);
+                    for key in gone {
+                        self.keys.remove(&key);
+                        let kv = KeyValue { key, mod_revision: revision, ..KeyValue::default() };
+                        events.push(Event { kind: EventKind::Delete, kv });
+                    }
+                    OpResult::Delete(deleted)
                 }
             });
         }
-        if changed {
+        if !events.is_empty() {
             self.revision = revision;
         }
-        Some(TransactionResult { succeeded, revision: self.revision, results })
+        Some((TransactionResult { succeeded, revision: self.revision, results }, events))
     }
 
     fn holds(&self, compare: &Compare) -> bool {

@@ -10,6 +10,8 @@ mod page;
 mod tests;
 mod units;
 
+use std::collections::BTreeMap;
+
 use kv::Transaction;
 use serde::Serialize;
 
@@ -17,7 +19,52 @@ use self::entity::{ErrorBody, MachineEntity, MachinePage, PatchOperation, StateE
 use self::http::{Request, Response};
 use self::page::Page;
 use crate::change;
-use crate::node::Node;
+use crate::node::{Node, Reason};
+use crate::picture::Picture;
+
+/// Who answers: a machine of the cluster, or a client that reads etcd itself.
+pub trait Cluster {
+    /// What is known of the cluster.
+    fn picture(&self) -> &Picture;
+
+    /// Whether it may speak for the cluster.
+    fn speaks(&self) -> bool;
+
+    /// Why units are on no machine, or on one that is away. `now`: the clock of the one who answers.
+    fn reasons(&self, now: u64) -> BTreeMap<String, Reason>;
+
+    /// Whether a machine is gone that may come back.
+    fn is_anybody_away(&self) -> bool;
+
+    /// Prometheus' text; empty if it counts nothing.
+    fn metrics(&self) -> String;
+}
+
+impl Cluster for Node {
+    fn picture(&self) -> &Picture {
+        Self::picture(self)
+    }
+
+    fn speaks(&self) -> bool {
+        self.is_registered()
+    }
+
+    fn reasons(&self, now: u64) -> BTreeMap<String, Reason> {
+        Self::reasons(self, now)
+    }
+
+    fn is_anybody_away(&self) -> bool {
+        Self::is_anybody_away(self)
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        for (name, kind, value) in self.figures() {
+            text.push_str(&format!("# TYPE fleet_{name} {kind}\nfleet_{name} {value}\n"));
+        }
+        text
+    }
+}
 
 /// What a request comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +97,13 @@ pub fn unavailable() -> Response {
     error(503, "fleet server unable to communicate with etcd")
 }
 
-/// Answers a request. `now` is the node's clock, `limit` the entries on a page.
+/// Answers a request. `now` is the cluster's clock, `limit` the entries on a page.
 #[must_use]
-pub fn answer(node: &Node, now: u64, limit: u16, request: &Request) -> Reply {
+pub fn answer(cluster: &dyn Cluster, now: u64, limit: u16, request: &Request) -> Reply {
     if request.path == "/metrics" {
-        return Reply::Done(metrics(node, request));
+        return Reply::Done(metrics(cluster, request));
     }
-    if !node.is_registered() {
+    if !cluster.speaks() {
         return Reply::Done(unavailable());
     }
     let path = ["/fleet/v1", "/v1-alpha"].iter().find_map(|prefix| {
@@ -79,15 +126,19 @@ pub fn answer(node: &Node, now: u64, limit: u16, request: &Request) -> Reply {
         (["discovery"], "GET") => {
             Reply::Done(Response { status: 200, content_type: JSON, body: DISCOVERY.as_bytes().to_vec() })
         }
-        (["machines"], "GET") => Reply::Done(page().map_or_else(|bad| bad, |page| machines(node, page))),
-        (["machines"], "PATCH") => patch(node, request),
-        (["machines", id, "drain"], "PUT" | "DELETE") => drain(node, id, request),
-        (["units"], "GET") => Reply::Done(page().map_or_else(|bad| bad, |page| units::list(node, now, page))),
-        (["units", name], "GET") => Reply::Done(units::get(node, now, name)),
-        (["units", name], "PUT") => units::put(node, name, request),
-        (["units", name], "DELETE") => units::delete(node, name),
-        (["state"], "GET") => Reply::Done(page().map_or_else(|bad| bad, |page| states(node, request, page))),
-        (["state", name], "GET") => Reply::Done(state(node, name)),
+        (["machines"], "GET") => Reply::Done(page().map_or_else(|bad| bad, |page| machines(cluster, page))),
+        (["machines"], "PATCH") => patch(cluster, request),
+        (["machines", id, "drain"], "PUT" | "DELETE") => drain(cluster, id, request),
+        (["units"], "GET") => {
+            Reply::Done(page().map_or_else(|bad| bad, |page| units::list(cluster, now, page)))
+        }
+        (["units", name], "GET") => Reply::Done(units::get(cluster, now, name)),
+        (["units", name], "PUT") => units::put(cluster, name, request),
+        (["units", name], "DELETE") => units::delete(cluster, name),
+        (["state"], "GET") => {
+            Reply::Done(page().map_or_else(|bad| bad, |page| states(cluster, request, page)))
+        }
+        (["state", name], "GET") => Reply::Done(state(cluster, name)),
         (["machines"], _) => only("GET and PATCH"),
         (["machines", _, "drain"], _) => only("PUT and DELETE"),
         (["units", _], _) => only("GET, PUT and DELETE"),
@@ -96,8 +147,8 @@ pub fn answer(node: &Node, now: u64, limit: u16, request: &Request) -> Reply {
     }
 }
 
-fn machines(node: &Node, page: Page) -> Response {
-    let present = node.picture().machines().iter().filter_map(|(id, entry)| {
+fn machines(cluster: &dyn Cluster, page: Page) -> Response {
+    let present = cluster.picture().machines().iter().filter_map(|(id, entry)| {
         let object = entry.object.as_ref()?;
         Some(MachineEntity {
             id: id.clone(),
@@ -111,7 +162,7 @@ fn machines(node: &Node, page: Page) -> Response {
 }
 
 /// All operations are looked at before the first one counts.
-fn patch(node: &Node, request: &Request) -> Reply {
+fn patch(cluster: &dyn Cluster, request: &Request) -> Reply {
     let operations: Vec<PatchOperation> = match serde_json::from_slice(&request.body) {
         Ok(operations) => operations,
         Err(problem) => return Reply::Done(error(400, format!("unable to decode body: {problem}"))),
@@ -139,7 +190,7 @@ fn patch(node: &Node, request: &Request) -> Reply {
         // To remove is to hide what the machine says of itself.
         wanted.insert((id, key), if op == "remove" { String::new() } else { value });
     }
-    let picture = node.picture();
+    let picture = cluster.picture();
     let success = wanted.iter().map(|((id, key), value)| change::set_metadata(picture, id, key, value));
     let transaction = Transaction { success: success.collect(), ..Transaction::default() };
     if transaction.success.is_empty() {
@@ -149,19 +200,19 @@ fn patch(node: &Node, request: &Request) -> Reply {
     }
 }
 
-fn drain(node: &Node, id: &str, request: &Request) -> Reply {
-    if node.picture().machine(id).is_none() && request.method == "PUT" {
+fn drain(cluster: &dyn Cluster, id: &str, request: &Request) -> Reply {
+    if cluster.picture().machine(id).is_none() && request.method == "PUT" {
         return Reply::Done(error(404, "machine does not exist"));
     }
     let why = String::from_utf8_lossy(&request.body).trim().to_owned();
     let why = if why.is_empty() { "drained" } else { &why };
-    let op = change::drain(node.picture(), id, (request.method == "PUT").then_some(why));
+    let op = change::drain(cluster.picture(), id, (request.method == "PUT").then_some(why));
     Reply::Commit(Transaction { success: vec![op], ..Transaction::default() }, empty(204))
 }
 
-fn states_of(node: &Node, wanted: impl Fn(&str, &str) -> bool) -> Vec<StateEntity> {
+fn states_of(cluster: &dyn Cluster, wanted: impl Fn(&str, &str) -> bool) -> Vec<StateEntity> {
     let mut found = Vec::new();
-    for (name, job) in node.picture().units() {
+    for (name, job) in cluster.picture().units() {
         for (machine, state) in job.states.iter().filter(|(machine, _)| wanted(name, machine)) {
             found.push(StateEntity {
                 name: name.clone(),
@@ -177,7 +228,7 @@ fn states_of(node: &Node, wanted: impl Fn(&str, &str) -> bool) -> Vec<StateEntit
     found
 }
 
-fn states(node: &Node, request: &Request, page: Page) -> Response {
+fn states(cluster: &dyn Cluster, request: &Request, page: Page) -> Response {
     let filter = |name: &str| {
         request
             .query
@@ -187,25 +238,21 @@ fn states(node: &Node, request: &Request, page: Page) -> Response {
     };
     let (machine, unit) = (filter("machineID"), filter("unitName"));
     let fits = |name: &str, id: &str| unit.is_none_or(|it| it == name) && machine.is_none_or(|it| it == id);
-    let (states, next) = page.cut(states_of(node, fits));
+    let (states, next) = page.cut(states_of(cluster, fits));
     response(200, &StatePage { states, next_page_token: next })
 }
 
-fn state(node: &Node, name: &str) -> Response {
-    match states_of(node, |other, _| other == name).into_iter().next() {
+fn state(cluster: &dyn Cluster, name: &str) -> Response {
+    match states_of(cluster, |other, _| other == name).into_iter().next() {
         Some(state) => response(200, &state),
         None => error(404, "unit state does not exist"),
     }
 }
 
 /// Prometheus' text format, under fleet's names.
-fn metrics(node: &Node, request: &Request) -> Response {
+fn metrics(cluster: &dyn Cluster, request: &Request) -> Response {
     if request.method != "GET" {
         return error(405, "only GET supported against this resource");
     }
-    let mut body = String::new();
-    for (name, kind, value) in node.figures() {
-        body.push_str(&format!("# TYPE fleet_{name} {kind}\nfleet_{name} {value}\n"));
-    }
-    Response { status: 200, content_type: "text/plain; version=0.0.4", body: body.into_bytes() }
+    Response { status: 200, content_type: "text/plain; version=0.0.4", body: cluster.metrics().into_bytes() }
 }

@@ -3,10 +3,10 @@
 use super::entity::{UnitEntity, UnitPage};
 use super::http::{Request, Response};
 use super::page::Page;
-use super::{Reply, empty, error, response};
+use super::{Cluster, Reply, empty, error, response};
 use crate::change;
 use crate::name;
-use crate::node::{Node, Reason};
+use crate::node::Reason;
 use crate::picture::Job;
 use crate::requirements::Requirements;
 use crate::snapshot::TargetState;
@@ -25,41 +25,42 @@ fn entity(name: &str, job: &Job, reason: Option<&Reason>) -> UnitEntity {
     }
 }
 
-pub(super) fn list(node: &Node, now: u64, page: Page) -> Response {
-    let reasons = node.reasons(now);
-    let units = node.picture().units().map(|(name, job)| entity(name, job, reasons.get(name)));
+pub(super) fn list(cluster: &dyn Cluster, now: u64, page: Page) -> Response {
+    let reasons = cluster.reasons(now);
+    let units = cluster.picture().units().map(|(name, job)| entity(name, job, reasons.get(name)));
     let (units, next_page_token) = page.cut(units.collect());
     response(200, &UnitPage { units, next_page_token })
 }
 
-pub(super) fn get(node: &Node, now: u64, name: &str) -> Response {
-    match node.picture().unit(name) {
+pub(super) fn get(cluster: &dyn Cluster, now: u64, name: &str) -> Response {
+    match cluster.picture().unit(name) {
         Some(job) => {
             // Whoever is where it should be needs no reason.
             let settled = job.target.is_some() || job.wanted() == TargetState::Inactive;
-            let reasons = if settled && !node.is_anybody_away() { None } else { Some(node.reasons(now)) };
+            let reasons =
+                if settled && !cluster.is_anybody_away() { None } else { Some(cluster.reasons(now)) };
             response(200, &entity(name, job, reasons.as_ref().and_then(|reasons| reasons.get(name))))
         }
         None => error(404, "unit does not exist"),
     }
 }
 
-pub(super) fn delete(node: &Node, name: &str) -> Reply {
-    match node.picture().unit(name) {
-        Some(_) => Reply::Commit(change::destroy(node.picture(), name), empty(204)),
+pub(super) fn delete(cluster: &dyn Cluster, name: &str) -> Reply {
+    match cluster.picture().unit(name) {
+        Some(_) => Reply::Commit(change::destroy(cluster.picture(), name), empty(204)),
         None => Reply::Done(error(404, "unit does not exist")),
     }
 }
 
 /// Makes a unit, gives one another file, or wants one in another state.
-pub(super) fn put(node: &Node, name: &str, request: &Request) -> Reply {
-    match try_put(node, name, request) {
+pub(super) fn put(cluster: &dyn Cluster, name: &str, request: &Request) -> Reply {
+    match try_put(cluster, name, request) {
         Ok(reply) => reply,
         Err(response) => Reply::Done(response),
     }
 }
 
-fn try_put(node: &Node, name: &str, request: &Request) -> Result<Reply, Response> {
+fn try_put(cluster: &dyn Cluster, name: &str, request: &Request) -> Result<Reply, Response> {
     let is_json =
         |kind: &String| kind.split(';').next().is_some_and(|kind| kind.trim() == "application/json");
     if !matches!(request.content_types.as_slice(), [kind] if is_json(kind)) {
@@ -81,7 +82,7 @@ fn try_put(node: &Node, name: &str, request: &Request) -> Result<Reply, Response
     if parsed.is_template() && is_active {
         return Err(error(400, format!("cannot activate template {name:?}")));
     }
-    let picture = node.picture();
+    let picture = cluster.picture();
     let known = picture.unit(name);
     let file = UnitFile::new(body.options);
     let differs = known.is_some_and(|job| job.object.as_ref().is_some_and(|it| it.value != file.hash()));

@@ -1,5 +1,7 @@
 //! The command line of `fleetctl`.
 
+use std::time::Duration;
+
 /// An option.
 #[derive(Debug)]
 struct Flag {
@@ -18,19 +20,41 @@ const fn short(letter: char, flag: Flag) -> Flag {
     Flag { short: Some(letter), ..flag }
 }
 
-/// Options of all commands; each is also read from the environment (`FLEETCTL_ENDPOINT` and so on).
-const GLOBAL: [Flag; 10] = [
-    flag("endpoint", Some("URL"), "where fleetd listens: unix:///run/fleet.sock or http://HOST:PORT"),
+/// Options of all commands; each but the last two is also read from the environment (`FLEETCTL_ENDPOINT` and so on).
+const GLOBAL: [Flag; 16] = [
+    flag(
+        "endpoint",
+        Some("URL"),
+        "where fleetd listens: unix:///run/fleet.sock, http://HOST:PORT, https://HOST:PORT",
+    ),
+    flag("driver", Some("NAME"), "API, or etcd: without a fleetd, --endpoint is then etcd's (API)"),
+    flag("etcd-key-prefix", Some("KEY"), "where fleet's keys begin, for --driver=etcd (/_coreos.com/fleet/)"),
+    flag("ca-file", Some("FILE"), "PEM: who vouches for an https endpoint"),
+    flag("cert-file", Some("FILE"), "PEM: what this client shows there"),
+    flag("key-file", Some("FILE"), "PEM: its private key"),
     flag("tunnel", Some("HOST[:PORT]"), "reach it by SSH on this machine"),
     flag("ssh-username", Some("NAME"), "who logs in by SSH (core)"),
     flag("ssh-timeout", Some("SECONDS"), "the most that connecting by SSH may take (10)"),
-    flag("strict-host-key-checking", Some("BOOL"), "check the keys of machines (true)"),
+    flag("strict-host-key-checking", None, "check the keys of machines; =false does not (true)"),
     flag("known-hosts-file", Some("FILE"), "where the keys of machines are kept (~/.fleetctl/known_hosts)"),
     flag("request-timeout", Some("SECONDS"), "the most that one request may take (15)"),
+    flag("experimental-api", None, "does nothing: what it asked for is the rule"),
     flag("debug", None, "tell requests on stderr"),
     short('h', flag("help", None, "this")),
     short('v', flag("version", None, "print the version")),
 ];
+/// Names that fleet had given up, and what they are called now.
+const OLD_NAMES: [(&str, &str); 3] =
+    [("etcd-cafile", "ca-file"), ("etcd-certfile", "cert-file"), ("etcd-keyfile", "key-file")];
+
+/// What Go's `strconv.ParseBool` takes, on which scripts may rely.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
 
 const REPLACE: Flag = flag("replace", None, "give units that are there already the file's content");
 const NO_BLOCK: Flag = flag("no-block", None, "do not wait");
@@ -172,7 +196,24 @@ impl Parsed {
     /// Whether an option is set.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.value(name).is_some_and(|value| value != "false")
+        self.is_on(name, false)
+    }
+
+    /// Whether an option is on; `default` if nothing is said of it.
+    #[must_use]
+    pub fn is_on(&self, name: &str, default: bool) -> bool {
+        self.value(name).and_then(boolean).unwrap_or(default)
+    }
+
+    /// Seconds, with a fraction or without.
+    ///
+    /// # Errors
+    /// They are none.
+    pub fn seconds(&self, name: &str) -> Result<Option<Duration>, String> {
+        let Some(text) = self.value(name) else { return Ok(None) };
+        let seconds = text.parse().ok().and_then(|seconds: f64| Duration::try_from_secs_f64(seconds).ok());
+        let seconds = seconds.filter(|seconds| *seconds >= Duration::from_millis(1));
+        seconds.map(Some).ok_or_else(|| format!("--{name} takes seconds, not {text:?}"))
     }
 
     /// A number.
@@ -191,10 +232,19 @@ impl Parsed {
 /// What is wrong, in words.
 pub fn parse(words: &[String], environment: impl Fn(&str) -> Option<String>) -> Result<Parsed, String> {
     let mut values: Vec<(&'static str, String)> = Vec::new();
-    for flag in &GLOBAL {
-        let variable = format!("FLEETCTL_{}", flag.name.to_ascii_uppercase().replace('-', "_"));
-        values
-            .extend(environment(&variable).filter(|value| !value.is_empty()).map(|value| (flag.name, value)));
+    let current = GLOBAL.iter().map(|flag| (flag.name, flag.name));
+    for (name, meant) in OLD_NAMES.into_iter().chain(current) {
+        let variable = format!("FLEETCTL_{}", name.to_ascii_uppercase().replace('-', "_"));
+        // People keep the version that they install in a variable of that name.
+        let is_said = !["help", "version"].contains(&name);
+        let Some(value) = environment(&variable).filter(|value| is_said && !value.is_empty()) else {
+            continue;
+        };
+        let has_value = GLOBAL.iter().any(|flag| flag.name == meant && flag.value.is_some());
+        if !has_value && boolean(&value).is_none() {
+            return Err(format!("{variable} is true or false, not {value:?}"));
+        }
+        values.push((meant, value));
     }
     let (mut command, mut arguments): (Option<&'static Command>, Vec<String>) = (None, Vec::new());
     let mut words = words.iter().map(String::as_str);
@@ -227,6 +277,7 @@ fn option<'a>(
 ) -> Result<(), String> {
     let text = word.trim_start_matches('-');
     let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
+    let name = OLD_NAMES.iter().find(|(old, _)| *old == name).map_or(name, |(_, meant)| meant);
     let own = command.map(|command| command.flags).unwrap_or_default();
     let named =
         |flag: &&Flag| flag.name == name || flag.short.is_some_and(|letter| name.chars().eq([letter]));
@@ -237,7 +288,10 @@ fn option<'a>(
     })?;
     let value = match (flag.value, value) {
         (None, None) => "true".to_owned(),
-        (None, Some(value)) | (Some(_), Some(value)) => value.to_owned(),
+        (None, Some(value)) if boolean(value).is_none() => {
+            return Err(format!("--{} is true or false, not {value:?}", flag.name));
+        }
+        (_, Some(value)) => value.to_owned(),
         (Some(_), None) => words.next().ok_or_else(|| format!("{word} takes a value"))?.to_owned(),
     };
     values.push((flag.name, value));
@@ -319,6 +373,44 @@ mod tests {
         assert_eq!(parsed.arguments, ["ls", "-l"]);
     }
 
+    /// Reference 1.11: each global flag has its variable, the names that fleet had given up as well, and the line wins.
+    #[test]
+    fn every_global_option_has_its_variable() {
+        for flag in GLOBAL.iter().filter(|flag| !["help", "version"].contains(&flag.name)) {
+            let variable = format!("FLEETCTL_{}", flag.name.to_ascii_uppercase().replace('-', "_"));
+            let value = if flag.value.is_some() { "x" } else { "1" };
+            let parsed = parse(&[], |name| (name == variable).then(|| value.to_owned())).unwrap();
+            assert_eq!(parsed.value(flag.name), Some(value), "{variable}");
+        }
+        let old = |name: &str| (name == "FLEETCTL_ETCD_CAFILE").then(|| "old.pem".to_owned());
+        assert_eq!(parse(&[], old).unwrap().value("ca-file"), Some("old.pem"));
+        assert_eq!(read(&["--etcd-keyfile", "k.pem"]).unwrap().value("key-file"), Some("k.pem"));
+        let version = |name: &str| (name == "FLEETCTL_VERSION").then(|| "0.11.5".to_owned());
+        assert!(!parse(&[], version).unwrap().has("version"));
+    }
+
+    #[test]
+    fn values_are_checked() {
+        let line = |word: &str| read(&[word, "list-units"]);
+        assert!(line("--strict-host-key-checking").unwrap().is_on("strict-host-key-checking", false));
+        assert!(!line("--strict-host-key-checking=F").unwrap().is_on("strict-host-key-checking", true));
+        assert_eq!(line("--debug=maybe").unwrap_err(), "--debug is true or false, not \"maybe\"");
+        let wrong = parse(&[], |name| (name == "FLEETCTL_DEBUG").then(|| "maybe".to_owned()));
+        assert_eq!(wrong.unwrap_err(), "FLEETCTL_DEBUG is true or false, not \"maybe\"");
+        for (text, want) in [
+            ("3", Ok(Some(Duration::from_secs(3)))),
+            ("0.5", Ok(Some(Duration::from_millis(500)))),
+            ("0", Err(())),
+            ("-1", Err(())),
+            ("soon", Err(())),
+            ("1e99", Err(())),
+            ("NaN", Err(())),
+        ] {
+            let parsed = line(&format!("--request-timeout={text}")).unwrap();
+            assert_eq!(parsed.seconds("request-timeout").map_err(drop), want, "{text}");
+        }
+    }
+
     #[test]
     fn commands_may_be_shortened_as_long_as_it_is_clear() {
         assert_eq!(read(&["dest", "a"]).unwrap().command.unwrap().name, "destroy");
@@ -334,6 +426,7 @@ mod tests {
         let text = help(None);
         assert!(COMMANDS.iter().all(|command| text.contains(&format!("\n  {} ", command.name))));
         assert!(text.contains(crate::VERSION));
+        assert!(GLOBAL.iter().all(|flag| text.contains(&format!("--{}", flag.name))));
         assert!(read(&["--help"]).unwrap().has("help") && read(&["start", "-h"]).unwrap().has("help"));
     }
 }

@@ -1,7 +1,10 @@
 //! `fleetctl`: fleet's commands, over the HTTP API.
 
+mod answer;
 mod args;
 mod client;
+mod direct;
+mod endpoint;
 mod list;
 mod remote;
 mod table;
@@ -11,15 +14,24 @@ mod units;
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use kv::TlsFiles;
+
 use self::args::Parsed;
-use self::client::{Api, DEFAULT_ENDPOINT, Endpoint, Remote};
+use self::client::Api;
+use self::direct::Direct;
+use self::endpoint::{DEFAULT_ENDPOINT, Endpoint, Remote};
 use self::remote::Ssh;
 use crate::api::http::encode;
+use crate::keys::DEFAULT_PREFIX;
 use crate::place::short;
 use crate::snapshot::TargetState;
+
+/// Unless `--request-timeout` says something else. fleet had 3 s: less than etcd may take for an election, while fleetd still waits for it.
+const REQUEST_LIMIT: Duration = Duration::from_secs(15);
 
 /// One command's dealings with the cluster.
 struct Session<'a> {
@@ -121,18 +133,38 @@ fn carry_out(parsed: &Parsed) -> Result<u8, String> {
         let [path] = parsed.arguments.as_slice() else { return Err("fd-forward takes a socket".to_owned()) };
         return remote::forward(path).map(|()| 0).map_err(|error| format!("{path}: {error}"));
     }
-    let limit = parsed.value("request-timeout").and_then(|text| text.parse::<f64>().ok()).unwrap_or(15.0);
-    let text = parsed.value("endpoint").unwrap_or(DEFAULT_ENDPOINT);
-    if text.contains(',') {
-        eprintln!("only the first endpoint counts");
-    }
-    let mut api = Remote {
-        endpoint: Endpoint::parse(text)?,
-        tunnel: Ssh::tunnel(parsed),
-        limit: Duration::try_from_secs_f64(limit).unwrap_or_default().max(Duration::from_millis(100)),
-        debug: parsed.has("debug"),
-    };
+    let mut api = connect(parsed)?;
     let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
-    let mut session = Session { api: &mut api, out: &mut out, err: &mut err, names: BTreeMap::new() };
+    let mut session = Session { api: api.as_mut(), out: &mut out, err: &mut err, names: BTreeMap::new() };
     session.run(parsed)
+}
+
+/// The way to the cluster that the command line names.
+fn connect(parsed: &Parsed) -> Result<Box<dyn Api>, String> {
+    let limit = parsed.seconds("request-timeout")?.unwrap_or(REQUEST_LIMIT);
+    let (debug, tunnel) = (parsed.has("debug"), Ssh::tunnel(parsed)?);
+    let file = |name: &str| parsed.value(name).map(PathBuf::from);
+    let tls = TlsFiles { ca: file("ca-file"), certificate: file("cert-file"), key: file("key-file") };
+    match parsed.value("driver").map(str::to_ascii_lowercase).as_deref() {
+        None | Some("api") => {
+            let text = parsed.value("endpoint").unwrap_or(DEFAULT_ENDPOINT);
+            if text.contains(',') {
+                eprintln!("only the first endpoint counts");
+            }
+            Ok(Box::new(Remote { endpoint: Endpoint::parse(text)?, tls, tunnel, limit, debug }))
+        }
+        Some("etcd") if tunnel.is_some() => {
+            Err("--driver=etcd does not go through a tunnel: without --driver, --tunnel reaches a fleetd"
+                .to_owned())
+        }
+        Some("etcd") => {
+            let mut config = kv::Config { tls, ..kv::Config::default() };
+            if let Some(text) = parsed.value("endpoint") {
+                config.endpoints = kv::config::endpoints(text).map_err(|error| error.to_string())?;
+            }
+            let prefix = parsed.value("etcd-key-prefix").unwrap_or(DEFAULT_PREFIX);
+            Ok(Box::new(Direct::open(config, prefix, limit, debug)?))
+        }
+        Some(other) => Err(format!("--driver is API or etcd, not {other:?}")),
+    }
 }

@@ -6,12 +6,16 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::thread;
+use std::time::Duration;
 
 use super::Session;
 use super::args::Parsed;
 use super::client;
 use crate::api::entity::MachineEntity;
 use crate::name;
+
+/// Unless `--ssh-timeout` says something else.
+const SSH_LIMIT: Duration = Duration::from_secs(10);
 
 /// How machines are reached by SSH.
 #[derive(Debug, Clone)]
@@ -26,18 +30,20 @@ pub struct Ssh {
 
 impl Ssh {
     /// By what the command line says.
-    #[must_use]
-    pub fn of(parsed: &Parsed, host: &str, port: Option<&str>) -> Self {
-        let checks = parsed.value("strict-host-key-checking").is_none_or(|value| value == "true");
+    ///
+    /// # Errors
+    /// A value is none, in words.
+    pub fn of(parsed: &Parsed, host: &str, port: Option<&str>) -> Result<Self, String> {
+        let checks = parsed.is_on("strict-host-key-checking", true);
         let home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
         let file = parsed.value("known-hosts-file").unwrap_or("~/.fleetctl/known_hosts");
         let file = file.strip_prefix("~/").map_or_else(|| file.to_owned(), |rest| format!("{home}/{rest}"));
-        let timeout = parsed.value("ssh-timeout").and_then(|text| text.parse::<f64>().ok()).unwrap_or(10.0);
+        let timeout = parsed.seconds("ssh-timeout")?.unwrap_or(SSH_LIMIT);
         let mut options = vec![
             "-l".to_owned(),
             parsed.value("ssh-username").unwrap_or("core").to_owned(),
             "-o".to_owned(),
-            format!("ConnectTimeout={}", timeout.ceil().max(1.0)),
+            format!("ConnectTimeout={}", timeout.as_secs_f64().ceil()),
             "-o".to_owned(),
             // A key that is new is asked about, one that has changed ends it.
             format!("StrictHostKeyChecking={}", if checks { "ask" } else { "no" }),
@@ -48,20 +54,22 @@ impl Ssh {
             options.push("-A".to_owned());
         }
         let known_hosts = checks.then(|| PathBuf::from(&file));
-        Self { host: host.to_owned(), port: port.map(str::to_owned), options, known_hosts }
+        Ok(Self { host: host.to_owned(), port: port.map(str::to_owned), options, known_hosts })
     }
 
     /// The tunnel of the command line, if it names one.
-    #[must_use]
-    pub fn tunnel(parsed: &Parsed) -> Option<Self> {
-        let text = parsed.value("tunnel")?;
+    ///
+    /// # Errors
+    /// A value is none, in words.
+    pub fn tunnel(parsed: &Parsed) -> Result<Option<Self>, String> {
+        let Some(text) = parsed.value("tunnel") else { return Ok(None) };
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if !port.is_empty() && port.bytes().all(|it| it.is_ascii_digit()) => {
                 (host, Some(port))
             }
             _ => (text, None),
         };
-        Some(Self::of(parsed, host.trim_matches(['[', ']']), port))
+        Self::of(parsed, host.trim_matches(['[', ']']), port).map(Some)
     }
 
     /// `ssh` with the machine, and options before it.
@@ -130,8 +138,8 @@ fn ssh_to(parsed: &Parsed, machine: &MachineEntity) -> Result<Command, String> {
     if machine.primary_ip.is_empty() {
         return Err(format!("machine {} has no address", machine.id));
     }
-    let ssh = Ssh::of(parsed, &machine.primary_ip, parsed.value("ssh-port"));
-    match Ssh::tunnel(parsed) {
+    let ssh = Ssh::of(parsed, &machine.primary_ip, parsed.value("ssh-port"))?;
+    match Ssh::tunnel(parsed)? {
         Some(tunnel) => {
             let proxy = format!("ProxyCommand={}", tunnel.proxy());
             Ok(ssh.command(&["-o", &proxy]))

@@ -164,7 +164,7 @@ fn serve(front: &Front, stream: &mut (impl Read + Write), privileged: bool) {
 
 fn answer(shared: &Shared, request: &Request) -> Response {
     for _ in 0..TRIES {
-        let reply = api::answer(&shared.node(), clock(), shared.token_limit, request);
+        let reply = api::answer(&*shared.node(), clock(), shared.token_limit, request);
         match reply {
             Reply::Done(response) => return response,
             Reply::Commit(transaction, response) => match shared.client.transact(&transaction) {

@@ -74,6 +74,11 @@ pub struct Reason {
     pub is_final: bool,
 }
 
+pub(crate) fn reason_of(why: &Unplaced) -> Reason {
+    let passes = matches!(why, Unplaced::Stops(_) | Unplaced::Follows(_));
+    Reason { text: why.to_string(), is_final: !passes }
+}
+
 /// Whose transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Who {
@@ -297,11 +302,9 @@ impl Node {
     pub fn reasons(&self, now: u64) -> BTreeMap<String, Reason> {
         let awaited = self.engine.awaited(now, self.settings.grace);
         let snapshot = self.picture.snapshot(awaited);
-        let reasons = crate::place::place(&snapshot).unplaced.into_iter().map(|(unit, why)| {
-            let passes = matches!(why, Unplaced::Stops(_) | Unplaced::Follows(_));
-            (unit, Reason { text: why.to_string(), is_final: !passes })
-        });
-        let mut reasons: BTreeMap<String, Reason> = reasons.collect();
+        let unplaced = crate::place::place(&snapshot).unplaced.into_iter();
+        let mut reasons: BTreeMap<String, Reason> =
+            unplaced.map(|(unit, why)| (unit, reason_of(&why))).collect();
         for (name, unit) in &snapshot.units {
             let away = unit.target.as_ref().filter(|id| snapshot.awaited.contains_key(*id));
             if let Some(id) = away

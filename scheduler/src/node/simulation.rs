@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kv::model::{Chance, Model};
 use kv::watch::Update;
-use kv::{Event, EventKind, KeyRange, KeyValue, LeaseId, Op, Revision, Transaction};
+use kv::{KeyRange, LeaseId, Op, Revision, Transaction};
 
 use super::{Input, Node, Outcome, Output, Record, Settings, Who};
 use crate::agent::{LocalTask, LocalUnit, Observed};
@@ -163,27 +163,9 @@ impl World {
     /// Carries out a transaction and writes it to the log of watches.
     fn apply(&mut self, transaction: &Transaction) -> Option<(bool, Revision)> {
         self.operations += 1;
-        let before = self.model.revision();
-        let ranges: Vec<&KeyRange> = transaction
-            .success
-            .iter()
-            .filter_map(|op| if let Op::Delete(range) = op { Some(range) } else { None })
-            .collect();
-        let old: Vec<KeyValue> = ranges.iter().flat_map(|range| self.model.range(range)).collect();
-        let result = self.model.transact(transaction)?;
+        let (result, events) = self.model.change(transaction)?;
         let revision = self.model.revision();
-        if result.succeeded && revision > before {
-            let deleted = old.into_iter().map(|kv| Event {
-                kind: EventKind::Delete,
-                kv: KeyValue { key: kv.key, mod_revision: revision, ..KeyValue::default() },
-            });
-            let mut events: Vec<Event> = deleted.collect();
-            for op in &transaction.success {
-                if let Op::Put { key, .. } = op {
-                    let kvs = self.model.range(&KeyRange::key(key.clone()));
-                    events.extend(kvs.into_iter().map(|kv| Event { kind: EventKind::Put, kv }));
-                }
-            }
+        if !events.is_empty() {
             let update = Update::Events { events, revision };
             self.truth.apply(update.clone());
             self.log.push(update);

@@ -1,0 +1,227 @@
+//! etcd's JSON gateway for tests, in front of the model that is checked against the real etcd: ranges, transactions, leases that end
+//! when a test says so, watches that are resumed.
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kv::model::Model;
+use kv::{Compare, Event, KeyRange, Op, Transaction};
+use scheduler::api::http::read_request;
+use serde_json::{Value, json};
+
+#[derive(Default)]
+struct Store {
+    model: Model,
+    log: Vec<Event>,
+    leases: BTreeSet<i64>,
+    last_lease: i64,
+    is_away: bool,
+    calls: Vec<String>,
+}
+
+#[derive(Default)]
+struct Inner {
+    store: Mutex<Store>,
+    changed: Condvar,
+}
+
+impl Inner {
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.store.lock().unwrap()
+    }
+
+    /// An answer, or an error's code and message.
+    fn commit(&self, transaction: &Transaction) -> Result<Value, (i32, &'static str)> {
+        let mut store = self.store();
+        let known =
+            |op: &Op| !matches!(op, Op::Put { lease, .. } if *lease != 0 && !store.leases.contains(lease));
+        if !transaction.success.iter().all(known) {
+            return Err((5, "etcdserver: requested lease not found"));
+        }
+        let (result, events) =
+            store.model.change(transaction).ok_or((3, "etcdserver: duplicate key given in txn request"))?;
+        store.log.extend(events);
+        let header = header(&store);
+        drop(store);
+        self.changed.notify_all();
+        Ok(json!({"header": header, "succeeded": result.succeeded, "responses": []}))
+    }
+}
+
+/// A cluster of one member that is not one.
+#[derive(Clone)]
+pub struct Etcd {
+    pub url: String,
+    inner: Arc<Inner>,
+}
+
+impl Etcd {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let inner: Arc<Inner> = Arc::default();
+        let own = Arc::clone(&inner);
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (stream, inner) = (stream.unwrap(), Arc::clone(&own));
+                thread::spawn(move || serve(&inner, stream));
+            }
+        });
+        Self { url, inner }
+    }
+
+    /// Whether it answers, from now on. Streams that are open end.
+    pub fn let_answer(&self, answers: bool) {
+        self.inner.store().is_away = !answers;
+        self.inner.changed.notify_all();
+    }
+
+    pub fn put(&self, key: &str, value: impl Into<Vec<u8>>) {
+        self.inner
+            .commit(&Transaction { success: vec![Op::put(key, value)], ..Transaction::default() })
+            .unwrap();
+    }
+
+    /// What a key holds.
+    pub fn get(&self, key: &str) -> Option<String> {
+        let found = self.inner.store().model.range(&KeyRange::key(key)).pop();
+        found.map(|kv| String::from_utf8(kv.value).unwrap())
+    }
+
+    /// What was asked for so far.
+    pub fn calls(&self) -> Vec<String> {
+        self.inner.store().calls.clone()
+    }
+}
+
+fn header(store: &Store) -> Value {
+    json!({"cluster_id": "1", "revision": store.model.revision().to_string()})
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    STANDARD.decode(value.as_str().unwrap_or_default()).unwrap()
+}
+
+fn number(value: &Value) -> i64 {
+    value.as_str().map_or_else(|| value.as_i64().unwrap_or(0), |text| text.parse().unwrap())
+}
+
+fn range(request: &Value) -> KeyRange {
+    let (key, end) = (bytes(&request["key"]), bytes(&request["range_end"]));
+    if end.is_empty() { KeyRange::key(key) } else { KeyRange::between(key, end) }
+}
+
+fn compare(value: &Value) -> Compare {
+    match (value["target"].as_str().unwrap(), value["result"].as_str().unwrap()) {
+        ("MOD", "EQUAL") => Compare::unchanged(bytes(&value["key"]), number(&value["mod_revision"])),
+        ("VALUE", "EQUAL") => Compare::holds(bytes(&value["key"]), bytes(&value["value"])),
+        ("MOD", "LESS") => Compare::none_newer(range(value), number(&value["mod_revision"]) - 1),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn step(value: &Value) -> Op {
+    if let Some(put) = value.get("request_put") {
+        Op::Put { key: bytes(&put["key"]), value: bytes(&put["value"]), lease: number(&put["lease"]) }
+    } else if let Some(delete) = value.get("request_delete_range") {
+        Op::Delete(range(delete))
+    } else {
+        Op::Range(range(&value["request_range"]))
+    }
+}
+
+fn serve(inner: &Inner, mut stream: TcpStream) {
+    let Ok(request) = read_request(&mut stream) else { return };
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    {
+        let mut store = inner.store();
+        if store.is_away {
+            return;
+        }
+        store.calls.push(request.path.clone());
+    }
+    // Whoever has gone does not want the answer.
+    let _gone = match request.path.as_str() {
+        "/v3/watch" => watch(inner, &mut stream, &body["create_request"]),
+        path => {
+            let (status, answer) = match answer(inner, path, &body) {
+                Ok(answer) => (200, answer),
+                Err((code, message)) => (400, json!({"code": code, "message": message})),
+            };
+            let text = answer.to_string();
+            let length = text.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+            )
+        }
+    };
+}
+
+fn answer(inner: &Inner, path: &str, body: &Value) -> Result<Value, (i32, &'static str)> {
+    let id = number(&body["ID"]);
+    match path {
+        "/v3/kv/range" => {
+            let store = inner.store();
+            Ok(json!({"header": header(&store), "kvs": store.model.range(&range(body))}))
+        }
+        "/v3/kv/txn" => {
+            let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
+            let steps = |name: &str| list(name).iter().map(step).collect();
+            let compare = list("compare").iter().map(compare).collect();
+            inner.commit(&Transaction { compare, success: steps("success"), failure: steps("failure") })
+        }
+        "/v3/lease/grant" => {
+            let mut store = inner.store();
+            store.last_lease += 1;
+            let id = store.last_lease;
+            store.leases.insert(id);
+            Ok(json!({"ID": id.to_string(), "TTL": body["TTL"]}))
+        }
+        "/v3/lease/keepalive" => {
+            let ttl = if inner.store().leases.contains(&id) { "30" } else { "0" };
+            Ok(json!({"result": {"ID": id.to_string(), "TTL": ttl}}))
+        }
+        "/v3/lease/revoke" => {
+            let kvs = {
+                let mut store = inner.store();
+                store.leases.remove(&id);
+                store.model.range(&KeyRange::prefix(""))
+            };
+            let keys = kvs.into_iter().filter(|kv| kv.lease == id);
+            let success = keys.map(|kv| Op::Delete(KeyRange::key(kv.key))).collect();
+            inner.commit(&Transaction { success, ..Transaction::default() })
+        }
+        other => panic!("{other}"),
+    }
+}
+
+fn watch(inner: &Inner, stream: &mut TcpStream, request: &Value) -> std::io::Result<()> {
+    let (range, mut next) = (range(request), number(&request["start_revision"]));
+    write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+    writeln!(stream, "{}", json!({"result": {"header": header(&inner.store()), "created": true}}))?;
+    loop {
+        let message = {
+            let store = inner.store();
+            let wait = |store: &mut Store| !store.is_away && store.model.revision() < next;
+            let (store, _) = inner.changed.wait_timeout_while(store, Duration::from_secs(1), wait).unwrap();
+            if store.is_away {
+                return Ok(());
+            }
+            let news = store
+                .log
+                .iter()
+                .filter(|event| event.kv.mod_revision >= next && range.contains(&event.kv.key));
+            let events: Vec<&Event> = news.collect();
+            next = store.model.revision() + 1;
+            json!({"result": {"header": header(&store), "events": events}})
+        };
+        writeln!(stream, "{message}")?;
+    }
+}
