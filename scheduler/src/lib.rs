@@ -19,6 +19,7 @@ pub mod config;
 pub mod ctl;
 pub mod daemon;
 pub mod keys;
+pub mod metrics;
 pub mod name;
 pub mod node;
 pub mod picture;

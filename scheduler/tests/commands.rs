@@ -195,3 +195,31 @@ fn tunnel_schedule_batch_units() {
     let told = failed(&through(&["list-units"]), 1);
     assert!(told.contains("no route to host") && told.contains("ssh ended with exit status: 255"), "{told}");
 }
+
+/// The daemon counts what it does, as fleet's did.
+#[test]
+fn metrics_are_fleets() {
+    let machine = Machine::start();
+    let unit = machine.file("hello.service", HELLO);
+    machine.check(&["start", text(&unit)]);
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let metrics = machine.get("/metrics");
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}: {metrics}")).parse().unwrap()
+    };
+    let begun = value("fleet_engine_leader_start_time");
+    assert!((now as f64 - 60.0..=now as f64).contains(&begun), "{metrics}");
+    assert_eq!(value("fleet_engine_task_count_total{type=\"attemptscheduleunit\"}"), 1.0);
+    assert_eq!(value("fleet_engine_task_failure_count_total{type=\"attemptscheduleunit\"}"), 0.0);
+    assert!(value("fleet_engine_reconcile_count_total") >= 1.0);
+    assert_eq!(
+        value("fleet_engine_reconcile_duration_second_count"),
+        value("fleet_engine_reconcile_count_total")
+    );
+    assert_eq!(value("fleet_registry_operation_count_total{type=\"get_all\"}"), 1.0, "nothing is read twice");
+    // A lease, the machine, the leader, the unit, what is wanted of it, its machine, its states.
+    assert!(value("fleet_registry_operation_count_total{type=\"set\"}") >= 7.0, "{metrics}");
+    assert!(value("fleet_registry_operation_duration_second_sum{ops=\"set\"}") > 0.0);
+}

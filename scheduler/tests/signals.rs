@@ -34,7 +34,7 @@ fn reconfigure_server_and_shutdown() {
         let output = machine.fleetctl(&["list-machines"]);
         output.status.success() && String::from_utf8_lossy(&output.stdout).contains("disk=hdd")
     });
-    let answer = ask(waiting, "/fleet/v1/units");
+    let answer = common::ask(waiting, "/fleet/v1/units");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
     assert!(machine.check(&["list-units", "--no-legend"]).contains("active\trunning"));
     assert_eq!(machine.pid1.take(), [""; 0], "nothing was stopped, and nothing was started again");
@@ -42,12 +42,4 @@ fn reconfigure_server_and_shutdown() {
     kill_process(getpid(), Signal::TERM).unwrap();
     let ended = machine.daemon.join().unwrap_or_else(|_| panic!("it has panicked"));
     assert!(ended.is_ok(), "{ended:?}");
-}
-
-fn ask(mut stream: UnixStream, path: &str) -> String {
-    use std::io::{Read as _, Write as _};
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }

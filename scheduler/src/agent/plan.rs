@@ -181,6 +181,7 @@ mod tests {
         }
     }
 
+    /// Complaint 7: units that need each other are all there before the first of them is started.
     #[test]
     fn files_come_before_starts_and_changes_wait_until_a_unit_is_down() {
         let mut local = BTreeMap::new();

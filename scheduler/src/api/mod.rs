@@ -19,6 +19,7 @@ use self::entity::{ErrorBody, MachineEntity, MachinePage, PatchOperation, StateE
 use self::http::{Request, Response};
 use self::page::Page;
 use crate::change;
+use crate::metrics::{self, Meter};
 use crate::node::{Node, Reason};
 use crate::picture::Picture;
 
@@ -58,11 +59,7 @@ impl Cluster for Node {
     }
 
     fn metrics(&self) -> String {
-        let mut text = String::new();
-        for (name, kind, value) in self.figures() {
-            text.push_str(&format!("# TYPE fleet_{name} {kind}\nfleet_{name} {value}\n"));
-        }
-        text
+        metrics::text(&self.decisions(), 0, &Meter::default())
     }
 }
 
@@ -101,7 +98,7 @@ pub fn unavailable() -> Response {
 #[must_use]
 pub fn answer(cluster: &dyn Cluster, now: u64, limit: u16, request: &Request) -> Reply {
     if request.path == "/metrics" {
-        return Reply::Done(metrics(cluster, request));
+        return Reply::Done(show_metrics(cluster, request));
     }
     if !cluster.speaks() {
         return Reply::Done(unavailable());
@@ -250,7 +247,7 @@ fn state(cluster: &dyn Cluster, name: &str) -> Response {
 }
 
 /// Prometheus' text format, under fleet's names.
-fn metrics(cluster: &dyn Cluster, request: &Request) -> Response {
+fn show_metrics(cluster: &dyn Cluster, request: &Request) -> Response {
     if request.method != "GET" {
         return error(405, "only GET supported against this resource");
     }

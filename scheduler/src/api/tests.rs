@@ -289,5 +289,9 @@ fn other_methods_and_paths_are_refused() {
     ) else {
         panic!()
     };
-    assert!(String::from_utf8(told.body).unwrap().contains("fleet_engine_task_count_total 0\n"));
+    assert!(
+        String::from_utf8(told.body)
+            .unwrap()
+            .contains("fleet_engine_task_count_total{type=\"unscheduleunit\"} 0\n")
+    );
 }

@@ -11,6 +11,8 @@ use init::control::{Answer, Call, Frames, Method, Refusal, RefusalKind, Reply, U
 #[derive(Debug, Default)]
 struct State {
     calls: Vec<String>,
+    /// Questions after states of units.
+    looks: usize,
     active: BTreeMap<String, String>,
 }
 
@@ -39,6 +41,12 @@ impl Fake {
 
     pub fn root(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// How often the states of units were asked for.
+    #[allow(dead_code, reason = "the programs' tests, which share this file, have no use for it")]
+    pub fn looks(&self) -> usize {
+        self.state.lock().unwrap().looks
     }
 
     /// What was asked for since the last time.
@@ -74,6 +82,7 @@ fn answer(method: Method, state: &mut State) -> Result<Answer, String> {
             state.active.insert(request.unit, active.to_owned());
         }
         Method::States { units } => {
+            state.looks += 1;
             let view = |name: String| {
                 let active = state.active.get(&name)?.clone();
                 let sub = if active == "active" { "running" } else { "dead" }.to_owned();

@@ -4,9 +4,11 @@
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod pid1;
+mod registry;
 mod serve;
 mod workers;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
@@ -14,19 +16,24 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use kv::watch::Watch;
+use kv::watch::{Update, Watch};
 use kv::{Client, KeyRange};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use self::pid1::Pid1;
+use self::registry::Registry;
 use self::workers::Workers;
+use crate::api::http::Request;
+use crate::api::{self, Cluster, Reply};
 use crate::config::{self, Config};
 use crate::keys::Keys;
-use crate::node::{Input, Node, Output, Record, Settings};
+use crate::metrics;
+use crate::node::{Input, Node, Output, Reason, Record, Settings};
+use crate::picture::Picture;
 
 /// Where the API listens.
 pub const SOCKET: &str = "/run/fleet.sock";
@@ -60,7 +67,7 @@ struct Shared {
     node: Mutex<Node>,
     /// The node has taken something in.
     changed: Condvar,
-    client: Client,
+    registry: Arc<Registry>,
     token_limit: u16,
 }
 
@@ -68,6 +75,54 @@ impl Shared {
     fn node(&self) -> MutexGuard<'_, Node> {
         // A node is whole between any two statements that have it locked.
         self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answer(&self, request: &Request) -> Reply {
+        let desk = Desk { node: &self.node(), registry: &self.registry };
+        api::answer(&desk, clock(), self.token_limit, request)
+    }
+
+    /// What is to be done now, and when to look again.
+    fn poll(&self, now: u64) -> (Vec<Output>, u64) {
+        let mut node = self.node();
+        let (looks, begun) = (node.decisions().looks, Instant::now());
+        let outputs = node.poll(now);
+        if node.decisions().looks > looks {
+            self.registry.meter().looked(begun.elapsed());
+        }
+        (outputs, node.wake(now))
+    }
+}
+
+/// The machine, as the API sees it.
+struct Desk<'a> {
+    node: &'a Node,
+    registry: &'a Registry,
+}
+
+impl Cluster for Desk<'_> {
+    fn picture(&self) -> &Picture {
+        self.node.picture()
+    }
+
+    fn speaks(&self) -> bool {
+        self.node.is_registered()
+    }
+
+    fn reasons(&self, now: u64) -> BTreeMap<String, Reason> {
+        self.node.reasons(now)
+    }
+
+    fn is_anybody_away(&self) -> bool {
+        self.node.is_anybody_away()
+    }
+
+    fn metrics(&self) -> String {
+        let decisions = self.node.decisions();
+        let ago = decisions.leads_since.map(|since| Duration::from_millis(clock().saturating_sub(since)));
+        let begun = ago
+            .and_then(|ago| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.checked_sub(ago));
+        metrics::text(&decisions, begun.map_or(0, |begun| begun.as_secs()), &self.registry.meter())
     }
 }
 
@@ -200,6 +255,7 @@ fn run_once(
     let record: Record =
         fs::read(&record_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let client = Client::new(config.etcd())?;
+    let registry = Arc::new(Registry::new(client.clone(), config.verbose));
     let keys = Keys::below(&config.key_prefix);
     let prefix = KeyRange::prefix(keys.prefix());
     let pid1 = Pid1::new(root, &config.units_directory);
@@ -210,18 +266,21 @@ fn run_once(
     let shared = Arc::new(Shared {
         node: Mutex::new(node),
         changed: Condvar::new(),
-        client: client.clone(),
+        registry: Arc::clone(&registry),
         token_limit: config.token_limit,
     });
-    let workers = Workers::start(&client, pid1, known, ears)?;
+    let workers = Workers::start(&registry, pid1, known, ears)?;
     let tell = ears.clone();
-    let verbose = config.verbose;
     let _watch = Watch::start(&client, prefix, move |news| match news {
-        Ok(update) => tell.tell(Input::News(update)),
-        Err(problem) => {
-            if verbose {
-                eprintln!("the watch of etcd: {problem}");
+        Ok(update) => {
+            match update {
+                Update::Snapshot { .. } => registry.has_read_all(),
+                Update::Events { .. } => registry.answers(),
             }
+            tell.tell(Input::News(update))
+        }
+        Err(problem) => {
+            registry.is_away(&problem);
             true
         }
     })?;
@@ -229,10 +288,7 @@ fn run_once(
     let mut again = false;
     loop {
         let now = clock();
-        let (outputs, wake) = {
-            let mut node = shared.node();
-            (node.poll(now), node.wake(now))
-        };
+        let (outputs, wake) = shared.poll(now);
         shared.changed.notify_all();
         for output in outputs {
             match output {

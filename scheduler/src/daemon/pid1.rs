@@ -270,6 +270,25 @@ mod tests {
         assert!(pid1.inventory(&Record::default()).is_empty());
     }
 
+    /// Complaint 7, at PID 1's side: all files of a round, then one `daemon-reload`, and only then jobs. Complaint 14: hundreds of units
+    /// are one question.
+    #[test]
+    fn many_units_are_one_reload_and_one_question() {
+        let fake = Fake::new();
+        let pid1 = Pid1::new(fake.root(), Path::new("/run/fleet/units"));
+        let names: Vec<String> = (0..300).map(|number| format!("u{number}.service")).collect();
+        let unit = file("[Unit]\nRequires=u299.service\n[Service]\nExecStart=/bin/true\n");
+        let load = |name: &String| LocalTask::Load(name.clone(), Arc::clone(&unit));
+        // Even if somebody asks for a start first.
+        let mut tasks = vec![LocalTask::Start("u0.service".to_owned())];
+        tasks.extend(names.iter().map(load));
+        let done = pid1.carry_out(tasks);
+        assert!(done.len() == 301 && done.iter().all(|(_, result)| result.is_ok()), "{done:?}");
+        assert_eq!(fake.take(), ["reload", "start u0.service"]);
+        let seen = pid1.observe(names.iter()).unwrap();
+        assert_eq!((seen.len(), fake.looks()), (300, 1));
+    }
+
     #[test]
     fn the_machines_own_units_are_left_alone_and_the_other_tasks_go_on() {
         let fake = Fake::new();

@@ -16,7 +16,7 @@ use kv::Revision;
 use rustix::net::AddressFamily;
 use rustix::net::sockopt::{socket_domain, socket_peercred};
 
-use super::{Front, STACK, Shared, clock};
+use super::{Front, STACK, Shared};
 use crate::api::entity::{ErrorBody, ErrorEntity};
 use crate::api::http::{Request, RequestError, Response, read_request, write_response};
 use crate::api::{self, Reply};
@@ -164,19 +164,21 @@ fn serve(front: &Front, stream: &mut (impl Read + Write), privileged: bool) {
 
 fn answer(shared: &Shared, request: &Request) -> Response {
     for _ in 0..TRIES {
-        let reply = api::answer(&*shared.node(), clock(), shared.token_limit, request);
+        let reply = shared.answer(request);
         match reply {
             Reply::Done(response) => return response,
-            Reply::Commit(transaction, response) => match shared.client.transact(&transaction) {
-                Ok(result) => {
-                    // Whoever has changed something sees it when he looks.
-                    await_revision(shared, result.revision);
-                    if result.succeeded {
-                        return response;
+            Reply::Commit(transaction, response) => {
+                match shared.registry.ask(|client| client.transact(&transaction)) {
+                    Ok(result) => {
+                        // Whoever has changed something sees it when he looks.
+                        await_revision(shared, result.revision);
+                        if result.succeeded {
+                            return response;
+                        }
                     }
+                    Err(error) => return refusal(503, &error.to_string()),
                 }
-                Err(error) => return refusal(503, &error.to_string()),
-            },
+            }
         }
     }
     refusal(503, "others change the same all the time")
@@ -191,5 +193,48 @@ fn await_revision(shared: &Shared, revision: Revision) {
             Ok((node, _)) => node,
             Err(poisoned) => poisoned.into_inner().0,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is answered at a socket; no daemon stands behind it.
+    fn asked(request: &str, privileged: bool) -> String {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        near.write_all(request.as_bytes()).unwrap();
+        serve(&Front::default(), &mut far, privileged);
+        drop(far);
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// Complaint 12: who may change something is asked of the kernel; everybody may look.
+    #[test]
+    fn only_root_and_core_may_change_things() {
+        for method in ["PUT", "DELETE", "PATCH", "POST"] {
+            let request = format!("{method} /fleet/v1/units/a.service HTTP/1.1\r\n\r\n");
+            let refused = asked(&request, false);
+            assert!(refused.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{refused}");
+            assert!(
+                refused
+                    .ends_with("{\"error\":{\"code\":403,\"message\":\"only root and core may do that\"}}")
+            );
+            // Whoever may gets further: there is no daemon behind this.
+            assert!(asked(&request, true).starts_with("HTTP/1.1 503 "));
+        }
+        assert!(asked("GET /fleet/v1/units HTTP/1.1\r\n\r\n", false).starts_with("HTTP/1.1 503 "));
+        // The other end is this process, whoever runs it.
+        let (near, _far) = UnixStream::pair().unwrap();
+        assert!(is_privileged(&near));
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        assert!(asked("GET / HT\0\r\n\r\n", true).starts_with("HTTP/1.1 400 "));
+        let long = format!("PUT /fleet/v1/units/a HTTP/1.1\r\nContent-Length: {}\r\n\r\n", 2 << 20);
+        assert!(asked(&long, true).starts_with("HTTP/1.1 413 "));
     }
 }

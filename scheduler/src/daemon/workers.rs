@@ -1,14 +1,16 @@
 //! Threads that do what takes time: leases, transactions, PID 1.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use kv::{Client, Error, LeaseId, Op, Transaction};
+use kv::{Error, LeaseId, Op, Transaction};
 
 use super::pid1::Pid1;
+use super::registry::Registry;
 use super::{Ears, STACK, clock};
 use crate::agent::{LocalTask, Observed};
 use crate::node::{Input, Outcome, Output, Who};
@@ -43,15 +45,15 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 
 impl Workers {
     /// Starts them. `known`: the units that the machine has.
-    pub fn start(client: &Client, pid1: Pid1, known: BTreeSet<String>, ears: &Ears) -> Result<Self> {
+    pub fn start(registry: &Arc<Registry>, pid1: Pid1, known: BTreeSet<String>, ears: &Ears) -> Result<Self> {
         let (leases, lease_orders) = channel();
         let (decisions, decision_orders) = channel();
         let (words, word_orders) = channel();
         let (tasks, task_orders) = channel();
-        let (own, tell) = (client.clone(), ears.clone());
+        let (own, tell) = (Arc::clone(registry), ears.clone());
         let lease_thread = spawn("leases", move || lease_thread(&own, &lease_orders, &tell))?;
         for (name, orders) in [("decisions", decision_orders), ("words", word_orders)] {
-            let (own, tell) = (client.clone(), ears.clone());
+            let (own, tell) = (Arc::clone(registry), ears.clone());
             spawn(name, move || commit_thread(&own, &orders, &tell))?;
         }
         let tell = ears.clone();
@@ -84,20 +86,21 @@ impl Workers {
     }
 }
 
-fn lease_thread(client: &Client, orders: &Receiver<LeaseOrder>, tell: &Ears) {
+fn lease_thread(registry: &Registry, orders: &Receiver<LeaseOrder>, tell: &Ears) {
     for order in orders {
         let input = match order {
             LeaseOrder::Grant(ttl, sent) => {
                 let seconds = i64::try_from(ttl.div_ceil(1000)).unwrap_or(i64::MAX);
-                let answer = client.grant(seconds).ok();
+                let answer = registry.ask(|client| client.grant(seconds)).ok();
                 Input::Granted { sent, answer: answer.map(|(lease, seconds)| (lease, milliseconds(seconds))) }
             }
             LeaseOrder::Renew(lease, sent) => {
-                Input::Renewed { lease, sent, answer: client.keep_alive(lease).ok().map(milliseconds) }
+                let answer = registry.ask(|client| client.keep_alive(lease)).ok();
+                Input::Renewed { lease, sent, answer: answer.map(milliseconds) }
             }
             LeaseOrder::Revoke(lease) => {
-                if let Err(error) = client.revoke(lease) {
-                    eprintln!("the lease could not be given back, it ends by itself: {error}");
+                if registry.ask(|client| client.revoke(lease)).is_err() {
+                    eprintln!("the lease could not be given back, it ends by itself");
                 }
                 continue;
             }
@@ -112,9 +115,9 @@ fn milliseconds(seconds: i64) -> u64 {
     u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
 }
 
-fn commit_thread(client: &Client, orders: &Receiver<(Who, Transaction)>, tell: &Ears) {
+fn commit_thread(registry: &Registry, orders: &Receiver<(Who, Transaction)>, tell: &Ears) {
     for (who, transaction) in orders {
-        let outcome = match client.transact(&transaction) {
+        let outcome = match registry.ask(|client| client.transact(&transaction)) {
             Ok(result) if result.succeeded => Outcome::Done(result.revision),
             Ok(result) => Outcome::Refused(result.revision),
             Err(error) => {
@@ -127,7 +130,6 @@ fn commit_thread(client: &Client, orders: &Receiver<(Who, Transaction)>, tell: &
                         return;
                     }
                 }
-                eprintln!("etcd: {error}");
                 Outcome::Unknown
             }
         };

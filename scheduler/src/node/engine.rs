@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use kv::{Compare, KeyRange, Op, Revision, Transaction};
 
-use super::{Line, Node, Output, Phase, Who};
+use super::{Line, Node, Outcome, Output, Phase, Who};
 use crate::keys::{ENGINE_VERSION, Key, Leader};
+use crate::metrics::{Decisions, Tasks};
 use crate::picture::{Changes, Picture};
 use crate::place::{self, Departure, Task};
 use crate::snapshot::Machine;
@@ -35,7 +36,10 @@ pub(super) struct Engine {
     led: Option<Revision>,
     /// How many machines are there.
     present: usize,
-    pub figures: Figures,
+    /// What it has done since the daemon began.
+    pub figures: Decisions,
+    /// The tasks that are on their way.
+    pub sent: Tasks,
 }
 
 impl Engine {
@@ -75,6 +79,31 @@ impl Engine {
         over.map(|(id, _)| id.clone()).collect()
     }
 
+    /// Counts what a look has come to.
+    fn count(&mut self, decisions: &place::Decisions) {
+        let figures = &mut self.figures;
+        figures.looks += 1;
+        figures.unplaced += u64::try_from(decisions.unplaced.len()).unwrap_or(0);
+        for task in &decisions.tasks {
+            match task {
+                Task::Schedule { from: Some((_, why)), .. } | Task::Unschedule { why, .. } => match why {
+                    Departure::MachineLost => figures.machine_away += 1,
+                    Departure::Refused(_) => figures.unsuited += 1,
+                    _ => {}
+                },
+                Task::Schedule { from: None, .. } => {}
+            }
+        }
+    }
+
+    /// What became of the tasks that were on their way.
+    pub fn answered(&mut self, outcome: Outcome) {
+        let sent = std::mem::take(&mut self.sent);
+        if !matches!(outcome, Outcome::Done(_)) {
+            self.figures.failed.add(sent);
+        }
+    }
+
     pub fn is_anybody_away(&self) -> bool {
         !self.lost.is_empty()
     }
@@ -106,6 +135,7 @@ impl Node {
         let Some(leadership) = self.picture.leader().map(|leader| leader.revision) else { return };
         if self.engine.led != Some(leadership) {
             self.engine.led = Some(leadership);
+            self.engine.figures.leads_since = Some(now);
             self.engine.dirty = true;
             self.said.push("this machine decides for the cluster now".to_owned());
         }
@@ -126,15 +156,16 @@ impl Node {
         }
         let snapshot = self.picture.snapshot(self.engine.awaited(now, grace));
         let decisions = place::place(&snapshot);
-        self.engine.figures.looks += 1;
+        self.engine.count(&decisions);
         let most = if self.engine.line.careful { 1 } else { MOST_TASKS };
         let transaction = if decisions.tasks.is_empty() {
             self.collect(leadership, most)
         } else {
             for task in decisions.tasks.iter().take(most) {
                 self.said.push(say(task));
-                self.engine.figures.tasks += 1;
+                self.engine.sent.add(kind(task));
             }
+            self.engine.figures.tasks.add(self.engine.sent);
             Some(self.carry_out(decisions.tasks.iter().take(most), leadership))
         };
         match transaction {
@@ -282,17 +313,9 @@ fn say(task: &Task) -> String {
     }
 }
 
-/// What the engine has done since the daemon began.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Figures {
-    /// Looks at the whole cluster.
-    pub looks: u64,
-    /// Tasks that were sent.
-    pub tasks: u64,
-    /// Transactions of the engine that came to nothing.
-    pub failures: u64,
-    /// Transactions of all kinds, and those of unknown outcome.
-    pub transactions: u64,
-    /// See above.
-    pub unknown: u64,
+const fn kind(task: &Task) -> Tasks {
+    match task {
+        Task::Schedule { .. } => Tasks { schedule: 1, unschedule: 0 },
+        Task::Unschedule { .. } => Tasks { schedule: 0, unschedule: 1 },
+    }
 }

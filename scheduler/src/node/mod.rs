@@ -23,6 +23,7 @@ use self::engine::Engine;
 use self::lease::Lease;
 use crate::agent::{LocalTask, LocalUnit, Observed, Wanted};
 use crate::keys::{Key, Keys, MachineObject};
+use crate::metrics::Decisions;
 use crate::picture::Picture;
 use crate::place::Unplaced;
 use crate::unit_file::Hash;
@@ -324,18 +325,11 @@ impl Node {
         self.engine.is_anybody_away()
     }
 
-    /// Counters: names without fleet's prefix, Prometheus' types, values.
+    /// What its engine has done.
     #[must_use]
-    pub fn figures(&self) -> Vec<(&'static str, &'static str, u64)> {
+    pub fn decisions(&self) -> Decisions {
         let figures = self.engine.figures;
-        vec![
-            ("engine_leader", "gauge", u64::from(self.is_leader())),
-            ("engine_reconcile_count_total", "counter", figures.looks),
-            ("engine_task_count_total", "counter", figures.tasks),
-            ("engine_task_failure_count_total", "counter", figures.failures),
-            ("registry_operation_count_total", "counter", figures.transactions),
-            ("registry_operation_failed_count_total", "counter", figures.unknown),
-        ]
+        Decisions { leads_since: figures.leads_since.filter(|_| self.is_leader()), ..figures }
     }
 
     /// Takes an event in.
@@ -359,10 +353,9 @@ impl Node {
                     Who::Engine => &mut self.engine.line,
                 };
                 line.answered(now, random, outcome);
-                let figures = &mut self.engine.figures;
-                figures.transactions += 1;
-                figures.unknown += u64::from(outcome == Outcome::Unknown);
-                figures.failures += u64::from(who == Who::Engine && !matches!(outcome, Outcome::Done(_)));
+                if who == Who::Engine {
+                    self.engine.answered(outcome);
+                }
             }
             Input::Inventory(units) => self.local = Some(units),
             Input::Observed(observed) => self.observed(&observed),

@@ -61,6 +61,24 @@ fn told(decisions: &Decisions, unit: &str) -> String {
     decisions.unplaced[unit].to_string()
 }
 
+/// Complaint 4, as far as it is in reach: a machine that joins gets what comes next, until it has as much as the others; nothing moves
+/// by itself, but what a drain moves goes there. Loads of processors and memory do not count.
+#[test]
+fn a_machine_that_joins_gets_what_comes_next() {
+    let mut all = cluster(&["m1", "m2"], &[("a.service", ""), ("b.service", ""), ("c.service", "")]);
+    settle(&mut all);
+    all.machines.insert("m3".to_owned(), Machine::default());
+    assert_eq!(place(&all), Decisions::default());
+    all.units.insert("d.service".to_owned(), unit("d.service", ""));
+    settle(&mut all);
+    assert_eq!(at(&all, "d.service"), Some("m3"));
+    all.machines.get_mut("m1").unwrap().drains = true;
+    settle(&mut all);
+    let mut loads = ["m2", "m3"].map(|id| residents(&all, id).len());
+    loads.sort_unstable();
+    assert_eq!((loads, residents(&all, "m1").len()), ([2, 2], 0));
+}
+
 #[test]
 fn the_machine_with_the_fewest_units_comes_first_and_the_lower_id_among_equals() {
     let mut all = cluster(

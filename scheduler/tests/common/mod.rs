@@ -7,7 +7,9 @@ pub mod etcd;
 pub mod pid1;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread::{self, JoinHandle};
@@ -90,6 +92,11 @@ impl Machine {
         command
     }
 
+    /// The answer at a path of the API, its head included.
+    pub fn get(&self, path: &str) -> String {
+        ask(UnixStream::connect(self.socket()).unwrap(), path)
+    }
+
     pub fn fleetctl(&self, words: &[&str]) -> Output {
         let endpoint = format!("unix://{}", self.socket().display());
         self.plain(words).env("FLEETCTL_ENDPOINT", endpoint).output().unwrap()
@@ -99,6 +106,14 @@ impl Machine {
     pub fn check(&self, words: &[&str]) -> String {
         succeeded(&self.fleetctl(words))
     }
+}
+
+/// The answer at a path, its head included.
+pub fn ask(mut stream: UnixStream, path: &str) -> String {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// The stdout of a command that must have succeeded.
