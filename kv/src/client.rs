@@ -79,6 +79,12 @@ pub enum Error {
     /// The revision that was asked for is gone.
     #[error("the revision has been compacted")]
     Compacted,
+    /// An answer that no memory is given for.
+    #[error("{endpoint} answers with more than {LONGEST_ANSWER} bytes")]
+    TooLong {
+        /// Who.
+        endpoint: String,
+    },
     /// etcd refuses.
     #[error("{message}")]
     Refused {
@@ -231,9 +237,17 @@ impl Client {
         range: &KeyRange,
     ) -> Result<(Vec<KeyValue>, Revision, u64), Error> {
         let (mut kvs, mut revision, mut rest) = (Vec::<KeyValue>::new(), 0, range.clone());
+        let mut page = PAGE;
         loop {
-            let request = RangeRequest { limit: PAGE, revision, ..RangeRequest::of(&rest) };
-            let answer: RangeResponse = self.call("kv/range", &request, Repeat::Freely)?;
+            let request = RangeRequest { limit: page, revision, ..RangeRequest::of(&rest) };
+            let answer: RangeResponse = match self.call("kv/range", &request, Repeat::Freely) {
+                // Large values. One of them is never too long.
+                Err(Error::TooLong { .. }) if page > 1 => {
+                    page = (page / 8).max(1);
+                    continue;
+                }
+                answer => answer?,
+            };
             if revision == 0 {
                 revision = answer.header.revision;
             }
@@ -392,7 +406,10 @@ impl Client {
         let read = |response: Response, url: &str| {
             let mut bytes = Vec::new();
             let read = response.take(LONGEST_ANSWER).read_to_end(&mut bytes);
-            read.map_err(|error| Attempt::Unknown(format!("{url}: {error}")))?;
+            let count = read.map_err(|error| Attempt::Unknown(format!("{url}: {error}")))?;
+            if u64::try_from(count).is_ok_and(|count| count >= LONGEST_ANSWER) {
+                return Err(Attempt::Final(Error::TooLong { endpoint: url.to_owned() }));
+            }
             serde_json::from_slice(&bytes).map_err(|error| {
                 Attempt::Final(Error::Garbled { endpoint: url.to_owned(), problem: error.to_string() })
             })

@@ -9,9 +9,9 @@ use crate::snapshot::TargetState;
 use crate::unit_file::UnitFile;
 
 fn seen(picture: &Picture, unit: &str) -> Compare {
-    let revision =
-        picture.jobs().get(unit).and_then(|job| job.object.as_ref()).map_or(0, |object| object.revision);
-    Compare::unchanged(picture.keys().of(&Key::Object(unit)), revision)
+    let (key, object) = (Key::Object(unit), picture.jobs().get(unit).and_then(|job| job.object.as_ref()));
+    let revision = object.map_or_else(|| picture.revision_of(&key), |object| object.revision);
+    Compare::unchanged(picture.keys().of(&key), revision)
 }
 
 /// Makes a unit, or gives one another file. The file is written every time, so that nobody can collect it as garbage meanwhile.

@@ -136,6 +136,26 @@ pub enum Key<'a> {
     EngineVersion,
 }
 
+impl<'a> Key<'a> {
+    /// The unit that it is about.
+    #[must_use]
+    pub const fn unit(&self) -> Option<&'a str> {
+        match *self {
+            Key::Object(unit)
+            | Key::Wanted(unit)
+            | Key::Target(unit)
+            | Key::Launched(unit)
+            | Key::State(unit, _) => Some(unit),
+            Key::Machine(_)
+            | Key::Metadata(..)
+            | Key::Drain(_)
+            | Key::File(_)
+            | Key::Leader
+            | Key::EngineVersion => None,
+        }
+    }
+}
+
 /// Where the keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {

@@ -121,7 +121,7 @@ fn the_cluster_is_reached_at_etcd_itself() {
     let elsewhere = direct(&["--etcd-key-prefix=/elsewhere/", "list-machines", "--no-legend"]);
     assert_eq!(succeeded(&elsewhere), "");
 
-    machine.etcd.put("/_coreos.com/fleet/machines/new/object", r#"{"ID":"new","Version":"99.0.0"}"#);
+    machine.etcd.put_leased("/_coreos.com/fleet/machines/new/object", r#"{"ID":"new","Version":"99.0.0"}"#);
     assert!(String::from_utf8_lossy(&direct(&["list-machines"]).stderr).contains("has version 99.0.0"));
     let told = failed(&direct(&["--tunnel=x", "list-machines"]), 1);
     assert!(told.contains("--driver=etcd does not go through a tunnel"), "{told}");
@@ -222,4 +222,54 @@ fn metrics_are_fleets() {
     // A lease, the machine, the leader, the unit, what is wanted of it, its machine, its states.
     assert!(value("fleet_registry_operation_count_total{type=\"set\"}") >= 7.0, "{metrics}");
     assert!(value("fleet_registry_operation_duration_second_sum{ops=\"set\"}") > 0.0);
+}
+
+/// Directories that somebody has made with `etcdctl mkdir`, JSON that is none, values as large as etcd takes them: a daemon that meets them
+/// at its start goes on, and fleetctl, which tells them once when it reads etcd itself.
+#[test]
+fn garbage_in_etcd_is_told_and_left_alone() {
+    let etcd = Etcd::start();
+    let prefix = "/_coreos.com/fleet";
+    for directory in ["", "/job", "/job/hello.service", "/machines", "/states/hello.service", "/mine"] {
+        etcd.put(&format!("{prefix}{directory}/"), "");
+    }
+    etcd.put(&format!("{prefix}/job/broken.service/object"), "{\"Name\":");
+    etcd.put(&format!("{prefix}/machines/ghost/object"), r#"{"ID":"ghost","PublicIP":"10.0.0.9"}"#);
+    // More than one answer of etcd may be long.
+    for number in 0..40 {
+        etcd.put(&format!("{prefix}/junk/{number:02}"), vec![b'x'; 1_400_000]);
+    }
+    etcd.put(&format!("{prefix}/job/huge.service/object"), vec![b'['; 1_000_000]);
+    let machine = Machine::start_with(etcd, "");
+    until("the machine is registered", || machine.fleetctl(&["list-machines"]).status.success());
+    let unit = machine.file("hello.service", HELLO);
+    assert_eq!(machine.check(&["start", text(&unit)]), LAUNCHED);
+    assert_eq!(
+        machine.check(&["list-machines", "--no-legend", "--fields=ip"]),
+        "127.0.0.1\n",
+        "no lease, no machine"
+    );
+    let direct = |words: &[&str]| {
+        let mut command = machine.plain(&["--driver=etcd"]);
+        command.args(words).env("FLEETCTL_ENDPOINT", &machine.etcd.url).output().unwrap()
+    };
+    let listed = direct(&["list-unit-files", "--no-legend", "--fields=unit"]);
+    assert_eq!(succeeded(&listed), "hello.service\n");
+    let told = String::from_utf8(listed.stderr).unwrap();
+    let keys: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("WARNING: ")?.split_once(" in etcd is left alone: "))
+        .map(|it| it.0)
+        .collect();
+    assert_eq!(
+        keys,
+        ["job/broken.service/object", "job/huge.service/object", "machines/ghost/object"]
+            .map(|key| format!("{prefix}/{key}")),
+        "{told}"
+    );
+    // What is broken can be made anew, or removed.
+    let broken = machine.file("broken.service", HELLO);
+    assert!(machine.check(&["start", text(&broken)]).starts_with("Unit broken.service launched"));
+    assert_eq!(machine.check(&["destroy", "huge"]), "Destroyed huge.service\n");
+    assert_eq!(machine.etcd.get(&format!("{prefix}/job/huge.service/object")), None);
 }

@@ -136,7 +136,7 @@ impl Watcher {
         Heard::News(Update::Events { events, revision })
     }
 
-    /// A stream could not even be opened at the revision, because it is compacted.
+    /// A stream could not even be opened at the revision, because it is compacted, or what came since is too much for one message.
     pub fn compacted(&mut self) {
         self.next = None;
     }

@@ -161,7 +161,11 @@ impl Shell {
                 return Err(broken("the stream of the watch has ended".to_owned()));
             }
             heard_at = std::time::Instant::now();
-            lines.push(buffer.get(..count).unwrap_or_default()).map_err(broken)?;
+            if !lines.push(buffer.get(..count).unwrap_or_default()) {
+                // Too many large changes for one message: all of it is read again, in pages.
+                self.watcher.compacted();
+                return Ok(true);
+            }
             while let Some(line) = lines.next() {
                 let message: Streamed<WatchMessage> =
                     serde_json::from_slice(&line).map_err(|error| broken(error.to_string()))?;
@@ -204,12 +208,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if self.bytes.len() + bytes.len() > LONGEST_MESSAGE {
-            return Err(format!("a message of the watch is longer than {LONGEST_MESSAGE} bytes"));
-        }
+    /// `false`: a message is longer than [`LONGEST_MESSAGE`].
+    fn push(&mut self, bytes: &[u8]) -> bool {
         self.bytes.extend_from_slice(bytes);
-        Ok(())
+        self.bytes.len() <= LONGEST_MESSAGE
     }
 
     fn next(&mut self) -> Option<Vec<u8>> {
@@ -248,7 +250,7 @@ mod tests {
                 if rest.is_empty() { break }
                 let (now, later) = rest.split_at((*cut).min(rest.len()));
                 rest = later;
-                lines.push(now).unwrap();
+                prop_assert!(lines.push(now));
                 while let Some(line) = lines.next() { got.push(String::from_utf8(line).unwrap()) }
             }
             prop_assert_eq!(got, want);

@@ -48,6 +48,9 @@ pub(super) fn get(cluster: &dyn Cluster, now: u64, name: &str) -> Response {
 pub(super) fn delete(cluster: &dyn Cluster, name: &str) -> Reply {
     match cluster.picture().unit(name) {
         Some(_) => Reply::Commit(change::destroy(cluster.picture(), name), empty(204)),
+        None if cluster.picture().is_garbled(name) => {
+            Reply::Commit(change::destroy(cluster.picture(), name), empty(204))
+        }
         None => Reply::Done(error(404, "unit does not exist")),
     }
 }

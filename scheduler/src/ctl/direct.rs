@@ -13,7 +13,7 @@ use super::client::Api;
 use crate::api::http::read_request;
 use crate::api::{self, Cluster, Reply};
 use crate::keys::Keys;
-use crate::node::{Reason, reason_of};
+use crate::node::{Reason, reason_of, shown};
 use crate::picture::Picture;
 
 /// A request whose conditions somebody else has changed is looked at anew, so often.
@@ -83,7 +83,7 @@ impl Direct {
         };
         let first = first
             .map_err(|problem| format!("cannot read the cluster from etcd at {endpoints}: {problem}"))?;
-        direct.picture.apply(first);
+        direct.take(first);
         if let Some(newer) = direct.newest().filter(|newest| version(newest) > version(crate::VERSION)) {
             eprintln!(
                 "WARNING: a machine of the cluster has version {newer}, this fleetctl has {}",
@@ -91,6 +91,12 @@ impl Direct {
             );
         }
         Ok(direct)
+    }
+
+    fn take(&mut self, update: Update) {
+        for (key, why) in self.picture.apply(update).garbage {
+            eprintln!("WARNING: {} in etcd is left alone: {why}", shown(&key));
+        }
     }
 
     /// The newest version of the daemons.
@@ -106,7 +112,7 @@ impl Direct {
             let left = until.saturating_duration_since(Instant::now());
             let enough = self.picture.revision() >= revision;
             match self.news.recv_timeout(if enough { Duration::ZERO } else { left }) {
-                Ok(Ok(update)) => drop(self.picture.apply(update)),
+                Ok(Ok(update)) => self.take(update),
                 Ok(Err(problem)) if self.debug => eprintln!("the watch of etcd: {problem}"),
                 Ok(Err(_)) => {}
                 Err(_) => return,

@@ -186,7 +186,7 @@ impl Node {
     fn stand(&mut self, now: u64, out: &mut Vec<Output>) {
         let key = self.picture.keys().of(&Key::Leader);
         let seen = match self.picture.leader() {
-            None => 0,
+            None => self.picture.revision_of(&Key::Leader),
             // Its own, of a lease that is lost.
             Some(leader) if leader.value.machine == self.settings.id => leader.revision,
             Some(_) => {
@@ -226,7 +226,8 @@ impl Node {
             }
             Some(_) => transaction.success.push(Op::put(version, ENGINE_VERSION.to_string())),
             None => {
-                transaction.compare.push(Compare::absent(version.clone()));
+                let seen = self.picture.revision_of(&Key::EngineVersion);
+                transaction.compare.push(Compare::unchanged(version.clone(), seen));
                 transaction.success.push(Op::put(version, ENGINE_VERSION.to_string()));
             }
         }
@@ -292,7 +293,8 @@ impl Node {
             .picture
             .jobs()
             .iter()
-            .filter(|(_, job)| job.object.is_none() && (job.wanted.is_some() || job.target.is_some()));
+            .filter(|(_, job)| job.object.is_none() && (job.wanted.is_some() || job.target.is_some()))
+            .filter(|(unit, _)| !self.picture.is_garbled(unit));
         for (unit, _) in orphans.take(most) {
             transaction.compare.push(Compare::absent(keys.of(&Key::Object(unit))));
             for key in [Key::Wanted(unit), Key::Target(unit)] {

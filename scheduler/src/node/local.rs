@@ -139,12 +139,16 @@ impl Node {
             let (hash, file) = self.file_of(name)?;
             Some((name.to_owned(), Wanted { hash, file, launched: unit.wanted == TargetState::Launched }))
         });
-        all.collect()
+        let local = self.local.iter().flatten();
+        let garbled = local.filter(|(name, _)| self.picture.is_garbled(name) && self.is_given(name));
+        all.chain(garbled.map(|(name, unit)| (name.clone(), self.kept(name, unit)))).collect()
     }
 
     /// Whether the cluster has given a unit to this machine, alone or among all.
     pub(super) fn is_given(&self, name: &str) -> bool {
-        self.picture.unit(name).is_some_and(|job| {
+        let is_known = self.picture.unit(name).is_some() || self.picture.is_garbled(name);
+        let job = self.picture.jobs().get(name).filter(|_| is_known);
+        job.is_some_and(|job| {
             job.requirements().global || job.target.as_ref().is_some_and(|it| it.value == self.settings.id)
         })
     }
@@ -153,10 +157,12 @@ impl Node {
     fn as_it_is(&self) -> BTreeMap<String, Wanted> {
         let known = self.picture.revision() > 0;
         let local = self.local.iter().flatten().filter(|(name, _)| !known || self.is_given(name));
-        let all = local.map(|(name, unit)| {
-            let file = self.file_of(name).map(|(_, file)| file).unwrap_or_default();
-            (name.clone(), Wanted { hash: unit.hash, file, launched: unit.launched })
-        });
-        all.collect()
+        local.map(|(name, unit)| (name.clone(), self.kept(name, unit))).collect()
+    }
+
+    /// A unit as it is.
+    fn kept(&self, name: &str, unit: &LocalUnit) -> Wanted {
+        let file = self.file_of(name).map(|(_, file)| file).unwrap_or_default();
+        Wanted { hash: unit.hash, file, launched: unit.launched }
     }
 }

@@ -32,6 +32,8 @@ use crate::unit_file::Hash;
 const PAUSES: Backoff = Backoff { first: 500, most: 5_000 };
 /// The most that handing units over may take: as long as PID 1 gives a machine that goes down.
 const LONGEST_FAREWELL: u64 = 100_000;
+/// Of a key in a message.
+const LONGEST_KEY: usize = 200;
 /// The most that it takes after the units are down.
 const LONGEST_LAST_WORDS: u64 = 10_000;
 
@@ -338,7 +340,10 @@ impl Node {
             Input::News(update) => {
                 // etcd can be reached.
                 self.lease.retry(now);
-                let changes = self.picture.apply(update);
+                let mut changes = self.picture.apply(update);
+                for (key, why) in std::mem::take(&mut changes.garbage) {
+                    self.said.push(format!("{} in etcd is left alone: {why}", shown(&key)));
+                }
                 if self.concerns(&changes) {
                     self.wanted_is_given = false;
                 }
@@ -478,7 +483,10 @@ impl Node {
                 }
                 return;
             }
-            (Phase::Here, None) if self.may_register() => self.arrival(key, 0, lease),
+            (Phase::Here, None) if self.may_register() => {
+                let seen = self.picture.revision_of(&Key::Machine(&self.settings.id));
+                self.arrival(key, seen, lease)
+            }
             _ => return,
         };
         self.presence.busy = true;
@@ -552,7 +560,17 @@ impl Node {
     }
 
     fn file_of(&self, unit: &str) -> Option<(Hash, Arc<crate::unit_file::UnitFile>)> {
-        let job = self.picture.unit(unit)?;
-        Some((job.object.as_ref()?.value, Arc::clone(job.file.as_ref()?)))
+        let file = self.picture.unit(unit)?.file.as_ref()?;
+        // What the file is when it is written here, whatever it is kept under.
+        Some((file.hash(), Arc::clone(file)))
+    }
+}
+
+/// A key for people: those that are garbage may be long.
+pub(crate) fn shown(key: &str) -> String {
+    if key.chars().count() <= LONGEST_KEY {
+        key.to_owned()
+    } else {
+        key.chars().take(LONGEST_KEY).chain("...".chars()).collect()
     }
 }

@@ -89,6 +89,10 @@ impl Node {
         let own = here.filter_map(|name| self.picture.jobs().get_key_value(name));
         let concerned: BTreeMap<&String, &Job> = own.chain(self.picture.named_with(id)).collect();
         for (name, job) in concerned {
+            if self.picture.is_garbled(name) {
+                // What was said stays.
+                continue;
+            }
             let unit = local.get(name);
             let there = job.states.get(id);
             let claimed = job.launched_on.as_ref().is_some_and(|machine| machine.value == id);

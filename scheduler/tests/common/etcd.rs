@@ -88,6 +88,17 @@ impl Etcd {
             .unwrap();
     }
 
+    /// The same, on a lease that nobody renews or ends.
+    pub fn put_leased(&self, key: &str, value: &str) {
+        let mut store = self.inner.store();
+        store.last_lease += 1;
+        let lease = store.last_lease;
+        store.leases.insert(lease);
+        drop(store);
+        let put = Op::Put { key: key.into(), value: value.into(), lease };
+        self.inner.commit(&Transaction { success: vec![put], ..Transaction::default() }).unwrap();
+    }
+
     /// What a key holds.
     pub fn get(&self, key: &str) -> Option<String> {
         let found = self.inner.store().model.range(&KeyRange::key(key)).pop();
@@ -169,7 +180,11 @@ fn answer(inner: &Inner, path: &str, body: &Value) -> Result<Value, (i32, &'stat
     match path {
         "/v3/kv/range" => {
             let store = inner.store();
-            Ok(json!({"header": header(&store), "kvs": store.model.range(&range(body))}))
+            let (mut kvs, limit) = (store.model.range(&range(body)), number(&body["limit"]));
+            let most = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap() };
+            let more = kvs.len() > most;
+            kvs.truncate(most);
+            Ok(json!({"header": header(&store), "kvs": kvs, "more": more}))
         }
         "/v3/kv/txn" => {
             let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();

@@ -1,4 +1,5 @@
 use super::*;
+use crate::keys::Key;
 use proptest::prelude::*;
 
 fn launched(world: &World, unit: &str) -> Option<usize> {
@@ -208,6 +209,56 @@ fn destroyed_units_leave_nothing() {
     world.settle().unwrap();
     world.pass(10_000).unwrap();
     assert!(world.truth.jobs().is_empty() && world.truth.files().is_empty(), "{:#?}", world.truth.jobs());
+}
+
+/// What cannot be understood, wherever it is, stops nothing, and nobody asks etcd again and again because of it. Whoever owns a key, or
+/// writes it anew, gets it back.
+#[test]
+fn garbage_in_etcd_stops_nothing_and_costs_nothing() {
+    let units = ["plain@0.service", "plain@1.service", "plain@2.service", "global@0.service"];
+    let mut world = calm(3, &units);
+    let keys = Keys::default();
+    let owner = launched(&world, "plain@2.service").unwrap();
+    let file = world.truth.unit("plain@2.service").unwrap().object.as_ref().unwrap().value;
+    let garbage = [
+        Key::Object("plain@0.service"),
+        Key::Wanted("plain@1.service"),
+        Key::File(file),
+        Key::Object("no unit"),
+        Key::Machine(&id_of(1)),
+        Key::Leader,
+        Key::EngineVersion,
+    ];
+    for key in &garbage {
+        world.apply(&Transaction { success: vec![Op::put(keys.of(key), "{")], ..Transaction::default() });
+    }
+    // A daemon that begins with it.
+    let now = world.now;
+    world.machines[owner].lose_daemon(now);
+    world.machines[owner].told = None;
+    world.pass(10_000).unwrap();
+    let begun = world.operations;
+    world.pass(60_000).unwrap();
+    assert_eq!(stops(&world), 0);
+    assert!(world.truth.leader().is_some() && world.truth.machine(&id_of(1)).is_some());
+    assert!(world.operations - begun < 30, "{} operations in a minute", world.operations - begun);
+    let told = world.trace.iter().filter(|line| line.contains("job/no unit/object in etcd is left alone: "));
+    assert_eq!(told.count(), 3, "each daemon tells it once");
+    for machine in &world.machines {
+        assert!(machine.pid1.values().all(is_up), "{:?}", machine.pid1);
+    }
+    // Written anew, and destroyed.
+    world.start("plain@0.service", TargetState::Launched);
+    world.change(|picture| change::want(picture, "plain@1.service", TargetState::Launched));
+    world.start("plain@2.service", TargetState::Launched);
+    world.apply(&Transaction {
+        success: vec![Op::put(keys.of(&Key::Object("plain@1.service")), "{")],
+        ..Transaction::default()
+    });
+    assert!(world.change(|picture| change::destroy(picture, "plain@1.service")));
+    world.settle().unwrap();
+    assert_eq!(launched(&world, "plain@2.service"), Some(owner));
+    assert_eq!(stops(&world), 1, "that which was destroyed");
 }
 
 /// The leader dies: another machine decides, soon after its lease has ended.
