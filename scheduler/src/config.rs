@@ -160,10 +160,9 @@ impl Config {
                 Ok(limit @ 1..) => self.token_limit = limit,
                 _ => wrong("a number from 1 to 65535"),
             },
-            "disable_engine" => match value.to_ascii_lowercase().as_str() {
-                "true" | "1" | "yes" => self.disable_engine = true,
-                "false" | "0" | "no" => self.disable_engine = false,
-                _ => wrong("true or false"),
+            "disable_engine" => match boolean(value) {
+                Some(is_on) => self.disable_engine = is_on,
+                None => wrong("true or false"),
             },
             name => match WITHOUT_MEANING.iter().find(|(other, _)| *other == name) {
                 Some((_, why)) => complain(format!("{place}: {name} does nothing: {why}")),
@@ -191,6 +190,14 @@ impl Config {
 fn unquote(value: &str) -> &str {
     let inner = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     inner.or_else(|| value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''))).unwrap_or(value)
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Some(true),
+        "false" | "0" | "no" => Some(false),
+        _ => None,
+    }
 }
 
 /// `k=v,k=v`, spaces around names and values away; the last one of a name wins, and what has no `=` does not count.

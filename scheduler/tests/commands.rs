@@ -273,3 +273,63 @@ fn garbage_in_etcd_is_told_and_left_alone() {
     assert_eq!(machine.check(&["destroy", "huge"]), "Destroyed huge.service\n");
     assert_eq!(machine.etcd.get(&format!("{prefix}/job/huge.service/object")), None);
 }
+
+/// etcd is away when fleetd starts, and goes away later: what is asked for in between says so.
+#[test]
+fn etcd_may_be_away() {
+    let etcd = Etcd::start();
+    etcd.let_answer(false);
+    let machine = Machine::start_with(etcd, "etcd_request_timeout=0.5\n");
+    until("fleetd answers", || machine.socket().exists());
+    let told = failed(&machine.fleetctl(&["list-units"]), 1);
+    assert_eq!(told, "fleet server unable to communicate with etcd\n");
+    let told = failed(&machine.fleetctl(&["list-machines"]), 1);
+    assert!(
+        told.contains(
+            "Error retrieving list of active machines: fleet server unable to communicate with etcd"
+        ),
+        "{told}"
+    );
+    machine.etcd.let_answer(true);
+    until("the machine is registered", || machine.fleetctl(&["list-machines"]).status.success());
+    let unit = machine.file("hello.service", HELLO);
+    assert_eq!(machine.check(&["start", text(&unit)]), LAUNCHED);
+    machine.etcd.let_answer(false);
+    // As long as its lease holds, a machine knows what it knows.
+    assert!(machine.check(&["list-units", "--no-legend"]).contains("active"));
+    let told = failed(&machine.fleetctl(&["stop", "hello"]), 1);
+    assert!(told.contains("Error changing unit hello.service: "), "{told}");
+    assert!(
+        told.contains("it is not known whether the change was made") || told.contains("no member"),
+        "{told}"
+    );
+    machine.etcd.let_answer(true);
+    until("it is changed", || machine.fleetctl(&["stop", "hello"]).status.success());
+}
+
+/// fleetd is not there, or says nothing.
+#[test]
+fn fleetd_may_be_away() {
+    let machine = Machine::start_with(Etcd::start(), "");
+    let at = |endpoint: &str| {
+        let mut command = machine.plain(&["--request-timeout=0.3", "--endpoint", endpoint, "list-units"]);
+        failed(&command.output().unwrap(), 1)
+    };
+    assert_eq!(
+        at("unix:///nowhere/fleet.sock"),
+        "cannot talk to fleetd at unix:///nowhere/fleet.sock: there is no such socket: fleetd does not run there, or listens elsewhere\n"
+    );
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    assert_eq!(
+        at(&endpoint),
+        format!("cannot talk to fleetd at {endpoint}: there is no answer within 0.3 s\n")
+    );
+    drop(listener);
+    assert!(at(&endpoint).contains("Connection refused"));
+    assert!(
+        at("http://no.such.host.invalid:1")
+            .contains("cannot talk to fleetd at http://no.such.host.invalid:1: ")
+    );
+    assert!(at("fleet.sock").contains("the endpoint \"fleet.sock\" has no scheme"));
+}

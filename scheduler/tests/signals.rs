@@ -39,6 +39,15 @@ fn reconfigure_server_and_shutdown() {
     assert!(machine.check(&["list-units", "--no-legend"]).contains("active\trunning"));
     assert_eq!(machine.pid1.take(), [""; 0], "nothing was stopped, and nothing was started again");
 
+    // Settings that cannot be used change nothing.
+    let broken = std::fs::read_to_string(&config).unwrap().replace("disk=hdd", "disk=tape");
+    std::fs::write(&config, format!("{broken}\netcd_cafile=/nowhere/ca.pem\n")).unwrap();
+    kill_process(getpid(), Signal::HUP).unwrap();
+    let reads = || machine.etcd.calls().iter().filter(|path| *path == "/v3/kv/range").count();
+    until("everything is read a third time", || reads() == 3);
+    until("it answers again", || machine.fleetctl(&["list-machines"]).status.success());
+    assert!(machine.check(&["list-machines"]).contains("disk=hdd"));
+
     kill_process(getpid(), Signal::TERM).unwrap();
     let ended = machine.daemon.join().unwrap_or_else(|_| panic!("it has panicked"));
     assert!(ended.is_ok(), "{ended:?}");

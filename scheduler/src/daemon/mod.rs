@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod life;
 pub mod pid1;
 mod registry;
 mod serve;
@@ -10,37 +11,29 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
-use kv::watch::{Update, Watch};
-use kv::{Client, KeyRange};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
+use self::life::Life;
 use self::pid1::Pid1;
 use self::registry::Registry;
-use self::workers::Workers;
 use crate::api::http::Request;
 use crate::api::{self, Cluster, Reply};
 use crate::config::{self, Config};
-use crate::keys::Keys;
 use crate::metrics;
-use crate::node::{Input, Node, Output, Reason, Record, Settings};
+use crate::node::{Input, Node, Output, Reason};
 use crate::picture::Picture;
 
 /// Where the API listens.
 pub const SOCKET: &str = "/run/fleet.sock";
-/// What outlives the daemon.
-const RECORD: &str = "run/fleet/agent.json";
-/// The state machine looks around at least so often.
-const LONGEST_SLEEP: u64 = 30_000;
 /// Of the threads that only wait.
 const STACK: usize = 256 << 10;
 
@@ -173,10 +166,23 @@ pub fn serve(root: &Path, file: Option<&Path>) -> Result<()> {
     let (sender, inbox) = channel();
     watch_signals(sender.clone(), root)?;
     ready();
+    let mut last: Option<Config> = None;
     for life in 0.. {
-        let config = read_config(root, file)?;
         let ears = Ears { life, sender: sender.clone() };
-        match run_once(root, &config, &front, &ears, &inbox)? {
+        let config = read_config(root, file);
+        let begun = config.and_then(|config| Ok((Life::begin(root, &config, &front, ears.clone())?, config)));
+        let life = match (begun, &last) {
+            (Ok((life, config)), _) => {
+                last = Some(config);
+                life
+            }
+            (Err(problem), Some(last)) => {
+                eprintln!("the new settings cannot be used, the old ones stay: {problem:#}");
+                Life::begin(root, last, &front, ears)?
+            }
+            (Err(problem), None) => return Err(problem),
+        };
+        match life.run(&inbox)? {
             End::Gone => return Ok(()),
             End::Again => eprintln!("the settings are read again"),
         }
@@ -212,153 +218,6 @@ fn read_config(root: &Path, file: Option<&Path>) -> Result<Config> {
         (Err(error), _) => bail!("cannot read {}: {error}", file.unwrap_or(&usual).display()),
     };
     Ok(Config::read(&text, std::env::vars(), &mut |problem| eprintln!("{problem}")))
-}
-
-fn settings(root: &Path, config: &Config) -> Result<Settings> {
-    let id = fs::read_to_string(root.join("etc/machine-id")).context("cannot read /etc/machine-id")?;
-    let id = id.trim().to_owned();
-    if id.is_empty() || id.contains('/') {
-        bail!("/etc/machine-id holds no id");
-    }
-    Ok(Settings {
-        id,
-        public_ip: if config.public_ip.is_empty() { own_address() } else { config.public_ip.clone() },
-        metadata: config.metadata.clone(),
-        version: crate::VERSION.to_owned(),
-        ttl: config.ttl,
-        grace: config.grace,
-        engine: !config.disable_engine,
-    })
-}
-
-/// The address from which this machine talks to the rest of the world; nothing is sent for that.
-fn own_address() -> String {
-    let socket = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-        socket.connect("192.0.2.1:9")?;
-        socket.local_addr()
-    });
-    match socket.map(|address| address.ip()) {
-        Ok(IpAddr::V4(ip)) if !ip.is_unspecified() && !ip.is_loopback() => ip.to_string(),
-        _ => String::new(),
-    }
-}
-
-/// One life of the state machine.
-fn run_once(
-    root: &Path,
-    config: &Config,
-    front: &Front,
-    ears: &Ears,
-    inbox: &Receiver<Message>,
-) -> Result<End> {
-    let record_path = root.join(RECORD);
-    let record: Record =
-        fs::read(&record_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let client = Client::new(config.etcd())?;
-    let registry = Arc::new(Registry::new(client.clone(), config.verbose));
-    let keys = Keys::below(&config.key_prefix);
-    let prefix = KeyRange::prefix(keys.prefix());
-    let pid1 = Pid1::new(root, &config.units_directory);
-    let inventory = pid1.inventory(&record);
-    let known = inventory.keys().cloned().collect();
-    let mut node = Node::new(settings(root, config)?, keys, record);
-    node.handle(clock(), client.random(), Input::Inventory(inventory));
-    let shared = Arc::new(Shared {
-        node: Mutex::new(node),
-        changed: Condvar::new(),
-        registry: Arc::clone(&registry),
-        token_limit: config.token_limit,
-    });
-    let workers = Workers::start(&registry, pid1, known, ears)?;
-    let tell = ears.clone();
-    let _watch = Watch::start(&client, prefix, move |news| match news {
-        Ok(update) => {
-            match update {
-                Update::Snapshot { .. } => registry.has_read_all(),
-                Update::Events { .. } => registry.answers(),
-            }
-            tell.tell(Input::News(update))
-        }
-        Err(problem) => {
-            registry.is_away(&problem);
-            true
-        }
-    })?;
-    *front.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&shared));
-    let mut again = false;
-    loop {
-        let now = clock();
-        let (outputs, wake) = shared.poll(now);
-        shared.changed.notify_all();
-        for output in outputs {
-            match output {
-                Output::Gone => {
-                    *front.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                    // A lease that is given back goes out before the process ends.
-                    workers.finish();
-                    return Ok(if again { End::Again } else { End::Gone });
-                }
-                Output::Say(text) => eprintln!("{text}"),
-                Output::Record(record) => {
-                    if let Err(error) = store(&record_path, &record) {
-                        eprintln!("cannot write {}: {error}", record_path.display());
-                    }
-                }
-                output => workers.carry_out(output, now)?,
-            }
-        }
-        let pause = wake.saturating_sub(now).clamp(1, LONGEST_SLEEP);
-        let first = match inbox.recv_timeout(Duration::from_millis(pause)) {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            // This thread holds a sender itself.
-            Err(RecvTimeoutError::Disconnected) => bail!("nobody is left who could tell anything"),
-        };
-        for message in first.into_iter().chain(inbox.try_iter()) {
-            match message {
-                Message::Input(life, input) if life == ears.life => {
-                    shared.node().handle(clock(), client.random(), input);
-                }
-                Message::Input(..) => {}
-                Message::Leave(hand_over) => {
-                    shared.node().handle(clock(), client.random(), Input::Leave { hand_over });
-                }
-                Message::Reload => {
-                    again = true;
-                    shared.node().handle(clock(), client.random(), Input::Leave { hand_over: false });
-                }
-                Message::Dump => println!("{}", dump(&shared.node())),
-            }
-        }
-    }
-}
-
-/// The state as one line of JSON.
-fn dump(node: &Node) -> serde_json::Value {
-    let local = node.local().into_iter().flatten();
-    let units = local.map(|(name, unit)| {
-        let state = serde_json::json!({
-            "hash": unit.hash.to_string(), "launched": unit.launched, "stopping": unit.stopping,
-            "active": unit.observed.as_ref().map(|observed| &observed.active),
-        });
-        (name.clone(), state)
-    });
-    serde_json::json!({
-        "machine": node.settings().id,
-        "registered": node.is_registered(),
-        "leader": node.is_leader(),
-        "revision": node.picture().revision(),
-        "units": units.collect::<serde_json::Map<_, _>>(),
-    })
-}
-
-fn store(path: &Path, record: &Record) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let temporary = path.with_extension("new");
-    fs::write(&temporary, serde_json::to_vec(record)?)?;
-    fs::rename(temporary, path)
 }
 
 /// Tells PID 1 that the daemon is up (sd_notify(3)): it listens, and the rest is between it and etcd.

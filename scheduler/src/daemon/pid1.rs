@@ -179,7 +179,6 @@ impl Pid1 {
         if link.symlink_metadata().is_ok_and(|data| !data.is_symlink()) {
             return Err(TaskError::Taken(link));
         }
-        self.unlink(name)?;
         let wrong = |path: &Path| {
             let path = path.to_owned();
             move |source| TaskError::File { path, source }
@@ -187,10 +186,15 @@ impl Pid1 {
         let folder = self.root.join(RUNTIME);
         fs::create_dir_all(&self.units).map_err(wrong(&self.units))?;
         fs::create_dir_all(&folder).map_err(wrong(&folder))?;
-        // Not a unit's name: nobody takes it for one.
+        // Not a unit's name: nobody takes it for one. On a full disk nothing has changed afterwards, and nothing is left of it.
         let temporary = self.units.join(".new");
-        fs::write(&temporary, file.to_string()).map_err(wrong(&temporary))?;
-        fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)).map_err(wrong(&temporary))?;
+        let written = fs::write(&temporary, file.to_string())
+            .and_then(|()| fs::set_permissions(&temporary, fs::Permissions::from_mode(0o644)));
+        if let Err(source) = written {
+            let _as_well_full = fs::remove_file(&temporary);
+            return Err(TaskError::File { path, source });
+        }
+        self.unlink(name)?;
         fs::rename(&temporary, &path).map_err(wrong(&path))?;
         let target = Path::new("/").join(path.strip_prefix(&self.root).unwrap_or(&path));
         symlink(target, &link).map_err(wrong(&link))?;
@@ -287,6 +291,29 @@ mod tests {
         assert_eq!(fake.take(), ["reload", "start u0.service"]);
         let seen = pid1.observe(names.iter()).unwrap();
         assert_eq!((seen.len(), fake.looks()), (300, 1));
+    }
+
+    /// The folder's disk is full: what was there stays, the unit says so, and the next attempt works.
+    #[test]
+    fn a_full_disk_changes_nothing() {
+        let fake = Fake::new();
+        let pid1 = Pid1::new(fake.root(), Path::new("/run/fleet/units"));
+        let (old, new) =
+            (file("[Service]\nExecStart=/bin/true\n"), file("[Service]\nExecStart=/bin/false\n"));
+        let load = |unit: &Arc<UnitFile>| {
+            pid1.carry_out(vec![LocalTask::Load("a.service".to_owned(), Arc::clone(unit))]).remove(0).1
+        };
+        load(&old).unwrap();
+        // What is written there goes to a device that is always full.
+        let units = fake.root().join("run/fleet/units");
+        symlink("/dev/full", units.join(".new")).unwrap();
+        let told = load(&new).unwrap_err();
+        assert!(told.contains("run/fleet/units/a.service: No space left on device"), "{told}");
+        assert_eq!(pid1.inventory(&Record::default())["a.service"].hash, old.hash());
+        assert!(fake.root().join(RUNTIME).join("a.service").symlink_metadata().is_ok());
+        assert!(units.join(".new").symlink_metadata().is_err());
+        load(&new).unwrap();
+        assert_eq!(pid1.inventory(&Record::default())["a.service"].hash, new.hash());
     }
 
     #[test]

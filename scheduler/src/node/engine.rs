@@ -154,21 +154,7 @@ impl Node {
         if !self.engine.dirty || !self.engine.line.is_free(now, self.picture.revision()) {
             return;
         }
-        let snapshot = self.picture.snapshot(self.engine.awaited(now, grace));
-        let decisions = place::place(&snapshot);
-        self.engine.count(&decisions);
-        let most = if self.engine.line.careful { 1 } else { MOST_TASKS };
-        let transaction = if decisions.tasks.is_empty() {
-            self.collect(leadership, most)
-        } else {
-            for task in decisions.tasks.iter().take(most) {
-                self.said.push(say(task));
-                self.engine.sent.add(kind(task));
-            }
-            self.engine.figures.tasks.add(self.engine.sent);
-            Some(self.carry_out(decisions.tasks.iter().take(most), leadership))
-        };
-        match transaction {
+        match self.decide(now, leadership) {
             Some(transaction) => {
                 self.engine.line.busy = true;
                 out.push(Output::Commit(Who::Engine, transaction));
@@ -180,6 +166,23 @@ impl Node {
                 self.engine.lost.retain(|id, _| !over.contains(id));
             }
         }
+    }
+
+    /// A look at the whole cluster, and what comes of it.
+    fn decide(&mut self, now: u64, leadership: Revision) -> Option<Transaction> {
+        let snapshot = self.picture.snapshot(self.engine.awaited(now, self.settings.grace));
+        let decisions = place::place(&snapshot);
+        self.engine.count(&decisions);
+        let most = if self.engine.line.careful { 1 } else { MOST_TASKS };
+        if decisions.tasks.is_empty() {
+            return self.collect(leadership, most);
+        }
+        for task in decisions.tasks.iter().take(most) {
+            self.said.push(say(task));
+            self.engine.sent.add(kind(task));
+        }
+        self.engine.figures.tasks.add(self.engine.sent);
+        Some(self.carry_out(decisions.tasks.iter().take(most), leadership))
     }
 
     /// There is no leader: the first of the machines tries at once, each further one a little later.

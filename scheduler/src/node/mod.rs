@@ -7,6 +7,8 @@
 mod engine;
 mod lease;
 mod local;
+mod message;
+mod presence;
 mod publish;
 #[cfg(any(test, feature = "simulation"))]
 pub mod simulation;
@@ -14,152 +16,24 @@ pub mod simulation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kv::Revision;
 use kv::backoff::Backoff;
-use kv::watch::Update;
-use kv::{Compare, KeyRange, LeaseId, Op, Revision, Transaction};
-use serde::{Deserialize, Serialize};
 
 use self::engine::Engine;
 use self::lease::Lease;
-use crate::agent::{LocalTask, LocalUnit, Observed, Wanted};
-use crate::keys::{Key, Keys, MachineObject};
+pub(crate) use self::message::reason_of;
+pub use self::message::{Input, Outcome, Output, Reason, Record, Settings, Who};
+use self::presence::{LONGEST_FAREWELL, LONGEST_LAST_WORDS};
+use crate::agent::{LocalUnit, Wanted};
+use crate::keys::Keys;
 use crate::metrics::Decisions;
 use crate::picture::Picture;
-use crate::place::Unplaced;
 use crate::unit_file::Hash;
 
 /// Pauses after failures of etcd.
 const PAUSES: Backoff = Backoff { first: 500, most: 5_000 };
-/// The most that handing units over may take: as long as PID 1 gives a machine that goes down.
-const LONGEST_FAREWELL: u64 = 100_000;
 /// Of a key in a message.
 const LONGEST_KEY: usize = 200;
-/// The most that it takes after the units are down.
-const LONGEST_LAST_WORDS: u64 = 10_000;
-
-/// What a machine is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// `/etc/machine-id`
-    pub id: String,
-    /// Its address for others.
-    pub public_ip: String,
-    /// Of its configuration.
-    pub metadata: BTreeMap<String, String>,
-    /// Of the daemon.
-    pub version: String,
-    /// Of its lease.
-    pub ttl: u64,
-    /// How long a machine may be gone after the end of its lease before its units are started elsewhere.
-    pub grace: u64,
-    /// Whether it takes part in deciding.
-    pub engine: bool,
-}
-
-/// What outlives the daemon, but not the boot.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Record {
-    /// The lease; 0 for none.
-    pub lease: LeaseId,
-    /// When it ends, by the clock of this boot.
-    pub ends: u64,
-    /// Units that were started, with their files.
-    pub launched: BTreeMap<String, Hash>,
-}
-
-/// Why a unit is not where it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// In words.
-    pub text: String,
-    /// It does not pass by itself.
-    pub is_final: bool,
-}
-
-pub(crate) fn reason_of(why: &Unplaced) -> Reason {
-    let passes = matches!(why, Unplaced::Stops(_) | Unplaced::Follows(_));
-    Reason { text: why.to_string(), is_final: !passes }
-}
-
-/// Whose transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Who {
-    /// The machine comes, changes, or goes.
-    Presence,
-    /// What it says of its units.
-    Agent,
-    /// Decisions.
-    Engine,
-}
-
-/// What became of a transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It happened; the store's revision.
-    Done(Revision),
-    /// Its conditions did not hold; the store's revision.
-    Refused(Revision),
-    /// It may have happened, or may still happen, or could not be sent.
-    Unknown,
-}
-
-/// What happens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// News of the watch.
-    News(Update),
-    /// The answer to [`Output::Grant`]: lease and milliseconds.
-    Granted {
-        /// When it was asked for.
-        sent: u64,
-        /// `None`: no answer.
-        answer: Option<(LeaseId, u64)>,
-    },
-    /// The answer to [`Output::Renew`].
-    Renewed {
-        /// Which.
-        lease: LeaseId,
-        /// When it was asked for.
-        sent: u64,
-        /// Milliseconds, 0 if there is no such lease; `None`: no answer.
-        answer: Option<u64>,
-    },
-    /// The answer to [`Output::Commit`].
-    Committed(Who, Outcome),
-    /// The units whose files the machine has: once, at the beginning.
-    Inventory(BTreeMap<String, LocalUnit>),
-    /// PID 1's word of [`Node::local`], asked for after the last [`Input::Done`].
-    Observed(BTreeMap<String, Observed>),
-    /// A task is done, or why not.
-    Done(LocalTask, Result<(), String>),
-    /// The daemon is to end: with its units handed over to other machines, or left to its successor.
-    Leave {
-        /// Which.
-        hand_over: bool,
-    },
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Ask for a lease of so many milliseconds.
-    Grant(u64),
-    /// Renew it.
-    Renew(LeaseId),
-    /// End it, without waiting for an answer.
-    Revoke(LeaseId),
-    /// Send a transaction.
-    Commit(Who, Transaction),
-    /// Tasks, in their order; each is answered by itself.
-    Work(Vec<LocalTask>),
-    /// Keep this.
-    Record(Record),
-    /// Tell people.
-    Say(String),
-    /// It is over.
-    Gone,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -363,6 +237,7 @@ impl Node {
                 }
             }
             Input::Inventory(units) => self.local = Some(units),
+            Input::Address(address) => self.settings.public_ip = address,
             Input::Observed(observed) => self.observed(&observed),
             Input::Done(task, result) => self.done(now, random, &task, result),
             Input::Leave { hand_over: true } if matches!(self.phase, Phase::Here) => {
@@ -435,115 +310,6 @@ impl Node {
 
     fn is_fenced(&self, now: u64) -> bool {
         self.fence_at().is_none_or(|at| now >= at)
-    }
-
-    fn own_object(&self) -> MachineObject {
-        let capabilities = [("DISABLE_ENGINE", !self.settings.engine), ("GRPC", false)];
-        MachineObject {
-            id: self.settings.id.clone(),
-            public_ip: self.settings.public_ip.clone(),
-            metadata: self.settings.metadata.clone(),
-            capabilities: capabilities.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-            version: self.settings.version.clone(),
-        }
-    }
-
-    /// Makes itself known, or says good-bye.
-    fn poll_presence(&mut self, now: u64, out: &mut Vec<Output>) {
-        if !self.presence.is_free(now, self.picture.revision()) {
-            return;
-        }
-        let Some(lease) = self.lease.id() else { return };
-        let key = self.picture.keys().of(&Key::Machine(&self.settings.id));
-        let known = self.picture.machine(&self.settings.id);
-        let transaction = match (self.phase, known) {
-            (Phase::Leaving { .. }, Some(known)) if known.lease == lease => {
-                self.farewell(key, known.revision)
-            }
-            (Phase::Here, Some(known)) if known.lease == lease && known.value == self.own_object() => {
-                self.double = None;
-                return;
-            }
-            (Phase::Here, Some(known)) if known.lease == lease => self.arrival(key, known.revision, lease),
-            // Its last boot, most likely: a machine that only has the same id has another address.
-            (Phase::Here, Some(known)) if known.value.public_ip == self.settings.public_ip => {
-                if !self.may_register() {
-                    return;
-                }
-                self.arrival(key, known.revision, lease)
-            }
-            (Phase::Here, Some(known)) => {
-                let other = known.value.public_ip.clone();
-                if self.double.as_ref() != Some(&other) {
-                    self.said.push(format!(
-                        "another machine ({other}) has this machine's id {}: one of the two needs another /etc/machine-id",
-                        self.settings.id
-                    ));
-                    self.double = Some(other);
-                }
-                return;
-            }
-            (Phase::Here, None) if self.may_register() => {
-                let seen = self.picture.revision_of(&Key::Machine(&self.settings.id));
-                self.arrival(key, seen, lease)
-            }
-            _ => return,
-        };
-        self.presence.busy = true;
-        out.push(Output::Commit(Who::Presence, transaction));
-    }
-
-    fn arrival(&self, key: String, seen: Revision, lease: LeaseId) -> Transaction {
-        let keys = self.picture.keys();
-        // Nobody may have been given one of its units at this very moment.
-        let units = self.local.iter().flatten().filter(|(_, unit)| unit.is_up());
-        let targets = units.filter_map(|(name, _)| {
-            let job = self.picture.jobs().get(name).filter(|job| !job.requirements().global)?;
-            let revision = job.target.as_ref().map_or(0, |target| target.revision);
-            Some(Compare::unchanged(keys.of(&Key::Target(name)), revision))
-        });
-        let mut compare = vec![Compare::unchanged(key.clone(), seen)];
-        compare.extend(targets.take(publish::MOST_PIECES));
-        let value = serde_json::to_vec(&self.own_object()).unwrap_or_default();
-        let success = vec![Op::Put { key: key.into_bytes(), value, lease }];
-        Transaction { compare, success, failure: Vec::new() }
-    }
-
-    fn farewell(&self, key: String, seen: Revision) -> Transaction {
-        let compare = vec![Compare::unchanged(key.clone(), seen)];
-        let mut success = vec![Op::Delete(KeyRange::key(key))];
-        if self.picture.leader().is_some_and(|leader| Some(leader.lease) == self.lease.id()) {
-            success.push(Op::Delete(KeyRange::key(self.picture.keys().of(&Key::Leader))));
-        }
-        Transaction { compare, success, failure: Vec::new() }
-    }
-
-    /// Units that the cluster has not given to it are down: a copy that is left from before stops first.
-    fn may_register(&self) -> bool {
-        !self.local.iter().flatten().any(|(name, unit)| unit.is_up() && !self.is_given(name))
-    }
-
-    /// After everything is handed over, or cannot be.
-    fn poll_farewell(&mut self, now: u64, out: &mut Vec<Output>) {
-        let Phase::Leaving { deadline, idle_since } = self.phase else { return };
-        let empty = self.local.as_ref().is_none_or(BTreeMap::is_empty) && self.working == 0;
-        let idle_since = if empty { Some(idle_since.unwrap_or(now)) } else { None };
-        self.phase = Phase::Leaving { deadline, idle_since };
-        let said = self.picture.revision() > 0
-            && self.picture.machine(&self.settings.id).is_none()
-            && !self.presence.busy
-            && !self.publisher.busy
-            && self.farewell_pieces().is_empty();
-        let patience = idle_since.is_some_and(|since| now >= since.saturating_add(LONGEST_LAST_WORDS));
-        if (empty && (said || self.lease.id().is_none())) || patience || now >= deadline {
-            if let Some(lease) = self.lease.id() {
-                out.push(Output::Revoke(lease));
-            }
-            self.lease = Lease::given_up();
-            self.record(out);
-            self.phase = Phase::Gone;
-            out.push(Output::Gone);
-        }
     }
 
     fn record(&mut self, out: &mut Vec<Output>) {

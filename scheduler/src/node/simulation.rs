@@ -1,14 +1,21 @@
 //! Many machines against the model of etcd, in one thread and by one seed: messages are lost or late, leases end, daemons crash,
 //! machines die, are cut off and come back, people make and destroy units. What must never happen is checked after every step.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod etcd;
+mod machine;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 
 use kv::model::{Chance, Model};
 use kv::watch::Update;
-use kv::{KeyRange, LeaseId, Op, Revision, Transaction};
+use kv::{LeaseId, Transaction};
 
-use super::{Input, Node, Outcome, Output, Record, Settings, Who};
-use crate::agent::{LocalTask, LocalUnit, Observed};
+use self::machine::Machine;
+use super::{Input, Node, Outcome, Output, Record};
+use crate::agent::LocalTask;
 use crate::api::http::{Request, Response};
 use crate::api::{self, Reply};
 use crate::change;
@@ -38,38 +45,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { machines: 4, rough_steps: 0, faults: 0, people: false, ttl: 30_000, grace: 10_000 }
     }
-}
-
-/// A unit, as a machine's PID 1 has it.
-#[derive(Debug, Clone)]
-struct Process {
-    file: std::sync::Arc<UnitFile>,
-    active: &'static str,
-    /// What it becomes, and when.
-    next: Option<(u64, &'static str)>,
-}
-
-/// A machine.
-#[derive(Debug)]
-struct Machine {
-    id: String,
-    node: Option<Node>,
-    pid1: BTreeMap<String, Process>,
-    record: Record,
-    inbox: Vec<(u64, Input)>,
-    /// How much of the log its watch has told; `None`: it begins with a snapshot.
-    told: Option<usize>,
-    cut: bool,
-    /// It is off until then.
-    off_until: Option<u64>,
-    /// The daemon is down until then.
-    down_until: Option<u64>,
-    looks_at: u64,
-    up_since: u64,
-    wakes_at: u64,
-    /// Stops that it has carried out, and starts.
-    stops: Vec<String>,
-    starts: Vec<String>,
 }
 
 /// All of it.
@@ -128,28 +103,9 @@ impl World {
             trace: Vec::new(),
         };
         for number in 0..options.machines {
-            world.add_machine(number);
+            world.machines.push(Machine::new(id_of(number)));
         }
         world
-    }
-
-    fn add_machine(&mut self, number: usize) {
-        self.machines.push(Machine {
-            id: id_of(number),
-            node: None,
-            pid1: BTreeMap::new(),
-            record: Record::default(),
-            inbox: Vec::new(),
-            told: None,
-            cut: false,
-            off_until: None,
-            down_until: Some(0),
-            looks_at: 0,
-            up_since: 0,
-            wakes_at: 0,
-            stops: Vec::new(),
-            starts: Vec::new(),
-        });
     }
 
     fn random(&mut self) -> u64 {
@@ -158,64 +114,6 @@ impl World {
 
     fn chance(&mut self, of_1000: u64) -> bool {
         self.random() % 1000 < of_1000
-    }
-
-    /// Carries out a transaction and writes it to the log of watches.
-    fn apply(&mut self, transaction: &Transaction) -> Option<(bool, Revision)> {
-        self.operations += 1;
-        let (result, events) = self.model.change(transaction)?;
-        let revision = self.model.revision();
-        if !events.is_empty() {
-            let update = Update::Events { events, revision };
-            self.truth.apply(update.clone());
-            self.log.push(update);
-        }
-        Some((result.succeeded, revision))
-    }
-
-    fn end_leases(&mut self) -> Result<(), String> {
-        let ended: Vec<LeaseId> =
-            self.leases.iter().filter(|(_, (_, ends))| *ends <= self.now).map(|(id, _)| *id).collect();
-        for lease in ended {
-            self.check_strict(lease)?;
-            self.end_lease(lease);
-        }
-        Ok(())
-    }
-
-    fn end_lease(&mut self, lease: LeaseId) {
-        self.leases.remove(&lease);
-        let keys = self.model.range(&KeyRange::prefix("")).into_iter().filter(|kv| kv.lease == lease);
-        let success: Vec<Op> = keys.map(|kv| Op::Delete(KeyRange::key(kv.key))).collect();
-        if !success.is_empty() {
-            self.apply(&Transaction { success, ..Transaction::default() });
-            self.operations -= 1;
-        }
-    }
-
-    /// Units that are fenced are down when the lease ends under which they ran.
-    fn check_strict(&self, lease: LeaseId) -> Result<(), String> {
-        let machine = self.machines.iter().find(|machine| {
-            let held = machine.node.as_ref().and_then(|node| node.lease.id());
-            // A daemon that was just started, or whose PID 1 refuses, can do nothing about it.
-            let able = machine.up_since + self.options.ttl / 2 < self.now
-                && machine.node.as_ref().is_some_and(|node| node.troubles.is_empty() && node.working == 0);
-            machine.off_until.is_none() && held == Some(lease) && able
-        });
-        let Some(machine) = machine else { return Ok(()) };
-        let up = machine.pid1.iter().find(|(name, process)| name.starts_with("strict") && is_up(process));
-        match up {
-            Some((name, process)) => Err(format!(
-                "{name} ({process:?}) runs on {} when its lease ends at {}: {:?}, {:?}, {:?}, cut {}",
-                machine.id,
-                self.now,
-                machine.node.as_ref().map(|node| (&node.lease, node.local.as_ref(), node.phase)),
-                machine.wakes_at,
-                machine.looks_at,
-                machine.cut
-            )),
-            None => Ok(()),
-        }
     }
 
     /// Somebody's change, decided on by what is true now.
@@ -328,21 +226,7 @@ impl World {
             machine.start_daemon(now, random, &self.options, index);
         }
         let reaches = !machine.cut && !self.outage;
-        let mut due: Vec<(u64, Input)> = Vec::new();
-        machine.inbox.retain(|(at, input)| {
-            let is_due = *at <= now;
-            if is_due {
-                due.push((*at, input.clone()));
-            }
-            !is_due
-        });
-        due.sort_by_key(|(at, _)| *at);
-        let mut something = !due.is_empty();
-        for (_, input) in due {
-            if let Some(node) = &mut machine.node {
-                node.handle(now, random, input);
-            }
-        }
+        let mut something = machine.read_inbox(now, random);
         if reaches
             && (machine.told.is_none_or(|told| told < self.log.len()))
             && random % 100 < if rough { 30 } else { 80 }
@@ -350,17 +234,7 @@ impl World {
             something = true;
             machine.hear(now, random, if rough { 4 } else { 256 }, &self.log, &self.model);
         }
-        if machine.looks_at <= now {
-            machine.looks_at = now + 500;
-            let observed: BTreeMap<String, Observed> =
-                machine.pid1.iter().map(|(name, process)| (name.clone(), process.observed())).collect();
-            if let Some(node) = &mut machine.node {
-                let known =
-                    |(name, unit): (&String, &LocalUnit)| unit.observed.as_ref() == observed.get(name);
-                something |= !node.local().is_some_and(|local| local.iter().all(known));
-                node.handle(now, random, Input::Observed(observed));
-            }
-        }
+        something |= machine.look(now, random);
         if !something && machine.wakes_at > now {
             return;
         }
@@ -369,6 +243,19 @@ impl World {
         machine.wakes_at = machine.node.as_ref().map_or(u64::MAX, |node| node.wake(now));
         for output in outputs {
             self.carry_out(index, output, rough);
+        }
+    }
+
+    fn work(&mut self, index: usize, tasks: Vec<LocalTask>, lossy: bool) {
+        let now = self.now;
+        for (place, task) in (0_u64..).zip(tasks) {
+            let fails = lossy && self.chance(20);
+            let long = self.random();
+            if let Some(machine) = self.machines.get_mut(index) {
+                let result = if fails { Err("it fails".to_owned()) } else { machine.work(now, long, &task) };
+                machine.inbox.push((now + place + 1, Input::Done(task, result)));
+                machine.looks_at = now + place + 2;
+            }
         }
     }
 
@@ -412,16 +299,7 @@ impl World {
                 Some(Input::Committed(who, outcome))
             }
             Output::Work(tasks) => {
-                for (place, task) in (0_u64..).zip(tasks) {
-                    let fails = lossy && self.chance(20);
-                    let long = self.random();
-                    if let Some(machine) = self.machines.get_mut(index) {
-                        let result =
-                            if fails { Err("it fails".to_owned()) } else { machine.work(now, long, &task) };
-                        machine.inbox.push((now + place + 1, Input::Done(task, result)));
-                        machine.looks_at = now + place + 2;
-                    }
-                }
+                self.work(index, tasks, lossy);
                 None
             }
             Output::Record(record) => {
@@ -444,110 +322,6 @@ impl World {
         if let (Some(input), Some(machine)) = (input, self.machines.get_mut(index)) {
             machine.inbox.push((now + later, input));
         }
-    }
-
-    fn grant(&mut self, ttl: u64) -> (LeaseId, u64) {
-        self.operations += 1;
-        self.last_lease += 1;
-        self.leases.insert(self.last_lease, (ttl, self.now + ttl));
-        (self.last_lease, ttl)
-    }
-
-    fn renew(&mut self, lease: LeaseId) -> u64 {
-        self.operations += 1;
-        let now = self.now;
-        self.leases.get_mut(&lease).map_or(0, |(ttl, ends)| {
-            *ends = now + *ttl;
-            *ttl
-        })
-    }
-
-    fn commit(&mut self, index: usize, who: Who, transaction: &Transaction) -> Option<(bool, Revision)> {
-        // A lease that is gone carries nothing: etcd refuses the transaction.
-        let known = |op: &Op| match op {
-            Op::Put { lease, .. } => *lease == 0 || self.leases.contains_key(lease),
-            _ => true,
-        };
-        if !transaction.success.iter().all(known) {
-            self.operations += 1;
-            return None;
-        }
-        assert!(transaction.compare.len() <= 128 && transaction.success.len() <= 128, "etcd takes 128");
-        let leader = self.truth.leader().map(|leader| leader.value.machine.clone());
-        let result = self.apply(transaction);
-        let own = self.machines.get(index).map(|machine| machine.id.clone());
-        let elected = transaction
-            .success
-            .iter()
-            .any(|op| matches!(op, Op::Put { key, .. } if key.ends_with(b"engine-leader")));
-        assert!(
-            who != Who::Engine || elected || leader == own || !matches!(result, Some((true, _))),
-            "one who does not lead has decided"
-        );
-        result
-    }
-
-    /// What must hold at every moment.
-    fn check(&self) -> Result<(), String> {
-        let snapshot = self.truth.snapshot([].into_iter());
-        // No two units that do not bear each other are given to one machine.
-        let mut spread: BTreeSet<&str> = BTreeSet::new();
-        for (name, unit) in
-            snapshot.units.iter().filter(|(name, unit)| name.starts_with("spread") && unit.is_to_place())
-        {
-            let present = unit.target.as_ref().filter(|id| snapshot.machines.contains_key(*id));
-            if let Some(machine) = present
-                && !spread.insert(machine)
-            {
-                return Err(format!("{name} is on {machine}, where there is one that it conflicts with"));
-            }
-        }
-        // No unit runs on two machines that the cluster knows.
-        let mut runs: BTreeMap<&str, &str> = BTreeMap::new();
-        for machine in self.machines.iter().filter(|machine| machine.off_until.is_none()) {
-            if !snapshot.machines.contains_key(&machine.id) {
-                continue;
-            }
-            for (name, _) in machine.pid1.iter().filter(|(_, process)| is_up(process)) {
-                if name.starts_with("global") {
-                    continue;
-                }
-                if let Some(other) = runs.insert(name, &machine.id) {
-                    return Err(format!("{name} runs on {other} and on {}", machine.id));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether everything is as it is wanted, or cannot be.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        let snapshot = self.truth.snapshot([].into_iter());
-        let decisions = crate::place::place(&snapshot);
-        let all_here = self.machines.iter().all(|machine| {
-            machine.node.as_ref().is_some_and(Node::is_registered)
-                && snapshot.machines.contains_key(&machine.id)
-        });
-        all_here
-            && self.late.is_empty()
-            && decisions.tasks.is_empty()
-            && self.machines.iter().all(|machine| {
-                let residents = crate::place::residents(&snapshot, &machine.id);
-                let launched = machine.node.as_ref().and_then(Node::local);
-                let same = machine.pid1.keys().map(String::as_str).eq(residents.keys().copied());
-                same && residents.iter().all(|(name, unit)| {
-                    let wanted = unit.wanted == TargetState::Launched;
-                    let told = unit.requirements.global
-                        || (unit.launched_on.as_deref() == Some(&machine.id)) == wanted;
-                    let state = self.truth.jobs().get(*name).and_then(|job| job.states.get(&machine.id));
-                    let process = machine.pid1.get(*name).map(|process| process.active);
-                    told && state.is_some_and(|state| Some(state.value.active_state.as_str()) == process)
-                        && launched
-                            .and_then(|local| local.get(*name))
-                            .is_some_and(|unit| unit.launched == wanted && !unit.stopping)
-                })
-            })
     }
 
     /// Rough steps, then calm ones until everything is settled.
@@ -653,108 +427,3 @@ impl World {
         Ok(())
     }
 }
-
-fn is_up(process: &Process) -> bool {
-    process.observed().is_up()
-}
-
-impl Process {
-    fn observed(&self) -> Observed {
-        Observed {
-            load: "loaded".to_owned(),
-            active: self.active.to_owned(),
-            sub: "sub".to_owned(),
-            has_job: false,
-        }
-    }
-}
-
-impl Machine {
-    fn lose_daemon(&mut self, until: u64) {
-        self.node = None;
-        self.inbox.clear();
-        self.down_until = Some(until);
-    }
-
-    fn start_daemon(&mut self, now: u64, random: u64, options: &Options, number: usize) {
-        let settings = Settings {
-            id: self.id.clone(),
-            public_ip: format!("10.0.0.{number}"),
-            metadata: BTreeMap::from([("rack".to_owned(), (number % 2).to_string())]),
-            version: "1".to_owned(),
-            ttl: options.ttl,
-            grace: options.grace,
-            engine: true,
-        };
-        let mut node = Node::new(settings, Keys::default(), self.record.clone());
-        let units = self.pid1.iter().map(|(name, process)| {
-            let launched = self.record.launched.get(name) == Some(&process.file.hash());
-            let unit = LocalUnit::of(name, &process.file, launched);
-            (name.clone(), unit)
-        });
-        node.handle(now, random, Input::Inventory(units.collect()));
-        self.node = Some(node);
-        self.told = None;
-        self.down_until = None;
-        (self.wakes_at, self.looks_at, self.up_since) = (0, 0, now);
-    }
-
-    /// The watch tells a part of what has happened since.
-    fn hear(&mut self, now: u64, random: u64, most: usize, log: &[Update], model: &Model) {
-        let Some(node) = &mut self.node else { return };
-        let Some(told) = self.told else {
-            let update =
-                Update::Snapshot { kvs: model.range(&KeyRange::prefix("")), revision: model.revision() };
-            node.handle(now, random, Input::News(update));
-            self.told = Some(log.len());
-            return;
-        };
-        let count = 1 + usize::try_from(random >> 8).unwrap_or(0) % most;
-        for update in log.iter().skip(told).take(count) {
-            node.handle(now, random, Input::News(update.clone()));
-        }
-        self.told = Some((told + count).min(log.len()));
-    }
-
-    fn run_pid1(&mut self, now: u64) {
-        for process in self.pid1.values_mut() {
-            if let Some((at, next)) = process.next
-                && at <= now
-            {
-                (process.active, process.next) = (next, None);
-            }
-        }
-    }
-
-    fn work(&mut self, now: u64, random: u64, task: &LocalTask) -> Result<(), String> {
-        match task {
-            LocalTask::Load(name, file) => {
-                let process = Process { file: std::sync::Arc::clone(file), active: "inactive", next: None };
-                if self.pid1.insert(name.clone(), process).is_some_and(|old| is_up(&old)) {
-                    return Err(format!("{name} was up"));
-                }
-            }
-            LocalTask::Remove(name) => {
-                if self.pid1.remove(name).is_some_and(|old| is_up(&old)) {
-                    return Err(format!("{name} was up"));
-                }
-            }
-            LocalTask::Start(name) => {
-                self.starts.push(name.clone());
-                let process = self.pid1.get_mut(name).ok_or("not loaded")?;
-                if process.active != "active" {
-                    (process.active, process.next) = ("activating", Some((now + random % 2_000, "active")));
-                }
-            }
-            LocalTask::Stop(name) => {
-                self.stops.push(name.clone());
-                let process = self.pid1.get_mut(name).ok_or("not loaded")?;
-                (process.active, process.next) = ("deactivating", Some((now + random % 3_000, "inactive")));
-            }
-        }
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,5 +1,7 @@
+use super::machine::is_up;
 use super::*;
 use crate::keys::Key;
+use kv::Op;
 use proptest::prelude::*;
 
 fn launched(world: &World, unit: &str) -> Option<usize> {

@@ -1,0 +1,88 @@
+//! etcd of the simulation: the model, its leases, and the log that watches tell from.
+
+use kv::watch::Update;
+use kv::{KeyRange, LeaseId, Op, Revision, Transaction};
+
+use super::World;
+use crate::node::Who;
+
+impl World {
+    /// Carries out a transaction and writes it to the log of watches.
+    pub(super) fn apply(&mut self, transaction: &Transaction) -> Option<(bool, Revision)> {
+        self.operations += 1;
+        let (result, events) = self.model.change(transaction)?;
+        let revision = self.model.revision();
+        if !events.is_empty() {
+            let update = Update::Events { events, revision };
+            self.truth.apply(update.clone());
+            self.log.push(update);
+        }
+        Some((result.succeeded, revision))
+    }
+
+    pub(super) fn end_leases(&mut self) -> Result<(), String> {
+        let ended: Vec<LeaseId> =
+            self.leases.iter().filter(|(_, (_, ends))| *ends <= self.now).map(|(id, _)| *id).collect();
+        for lease in ended {
+            self.check_strict(lease)?;
+            self.end_lease(lease);
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_lease(&mut self, lease: LeaseId) {
+        self.leases.remove(&lease);
+        let keys = self.model.range(&KeyRange::prefix("")).into_iter().filter(|kv| kv.lease == lease);
+        let success: Vec<Op> = keys.map(|kv| Op::Delete(KeyRange::key(kv.key))).collect();
+        if !success.is_empty() {
+            self.apply(&Transaction { success, ..Transaction::default() });
+            self.operations -= 1;
+        }
+    }
+
+    pub(super) fn grant(&mut self, ttl: u64) -> (LeaseId, u64) {
+        self.operations += 1;
+        self.last_lease += 1;
+        self.leases.insert(self.last_lease, (ttl, self.now + ttl));
+        (self.last_lease, ttl)
+    }
+
+    pub(super) fn renew(&mut self, lease: LeaseId) -> u64 {
+        self.operations += 1;
+        let now = self.now;
+        self.leases.get_mut(&lease).map_or(0, |(ttl, ends)| {
+            *ends = now + *ttl;
+            *ttl
+        })
+    }
+
+    pub(super) fn commit(
+        &mut self,
+        index: usize,
+        who: Who,
+        transaction: &Transaction,
+    ) -> Option<(bool, Revision)> {
+        // A lease that is gone carries nothing: etcd refuses the transaction.
+        let known = |op: &Op| match op {
+            Op::Put { lease, .. } => *lease == 0 || self.leases.contains_key(lease),
+            _ => true,
+        };
+        if !transaction.success.iter().all(known) {
+            self.operations += 1;
+            return None;
+        }
+        assert!(transaction.compare.len() <= 128 && transaction.success.len() <= 128, "etcd takes 128");
+        let leader = self.truth.leader().map(|leader| leader.value.machine.clone());
+        let result = self.apply(transaction);
+        let own = self.machines.get(index).map(|machine| machine.id.clone());
+        let elected = transaction
+            .success
+            .iter()
+            .any(|op| matches!(op, Op::Put { key, .. } if key.ends_with(b"engine-leader")));
+        assert!(
+            who != Who::Engine || elected || leader == own || !matches!(result, Some((true, _))),
+            "one who does not lead has decided"
+        );
+        result
+    }
+}
