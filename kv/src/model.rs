@@ -1,11 +1,12 @@
-//! A model of etcd's store for tests: keys, revisions, transactions. No history and no leases. It is itself checked against the
-//! real etcd with the same transactions (`tests/tests/interop/reboot_lock.rs`).
+//! A model of etcd's store for tests. [`Model`]: keys, revisions, transactions. [`Store`]: the same with leases, and with the history that
+//! watches are resumed from. Both are themselves checked against the real etcd with the same histories
+//! (`tests/tests/interop/reboot_lock.rs` and `etcd_model.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::message::{
-    Compare, Event, EventKind, KeyRange, KeyValue, Op, OpResult, Revision, Transaction, TransactionResult,
-    Wanted,
+    Compare, Event, EventKind, KeyRange, KeyValue, LeaseId, Op, OpResult, Revision, Transaction,
+    TransactionResult, Wanted,
 };
 
 /// Chance that a seed decides, for simulations: xorshift64* (Vigna, 2016). The seed is not 0.
@@ -120,6 +121,103 @@ impl Model {
                 all.all(|kv| kv.mod_revision <= *revision || !range.contains(&kv.key))
             }
         }
+    }
+}
+
+/// Why etcd carries out nothing of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A key is put twice, or put and deleted.
+    Unsound,
+    /// A step that would be taken puts a key on a lease that there is not.
+    NoLease,
+}
+
+/// The model with leases, whose time is the caller's affair, and with history.
+#[derive(Debug, Clone, Default)]
+pub struct Store {
+    model: Model,
+    leases: BTreeSet<LeaseId>,
+    /// What has happened, by revision.
+    history: Vec<(Revision, Vec<Event>)>,
+    /// Of revisions up to this one there is no history any more.
+    compacted: Revision,
+}
+
+impl Store {
+    /// An empty store at a revision.
+    #[must_use]
+    pub fn at(revision: Revision) -> Self {
+        Self { model: Model::at(revision), compacted: revision, ..Self::default() }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// A lease of this number begins.
+    pub fn grant(&mut self, lease: LeaseId) {
+        self.leases.insert(lease);
+    }
+
+    /// Whether there is such a lease.
+    #[must_use]
+    pub fn knows(&self, lease: LeaseId) -> bool {
+        self.leases.contains(&lease)
+    }
+
+    /// A lease ends, by itself or because somebody wants it; its keys go with it, all of them with one revision.
+    pub fn end(&mut self, lease: LeaseId) {
+        if !self.leases.remove(&lease) {
+            return;
+        }
+        let keys = self.model.keys.values().filter(|kv| kv.lease == lease);
+        let success = keys.map(|kv| Op::Delete(KeyRange::key(kv.key.clone()))).collect();
+        // Deletions are always sound.
+        self.record(&Transaction { success, ..Transaction::default() });
+    }
+
+    /// Carries out a transaction.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nothing has changed then.
+    pub fn commit(&mut self, transaction: &Transaction) -> Result<TransactionResult, Refusal> {
+        if !is_sound(&transaction.success) || !is_sound(&transaction.failure) {
+            return Err(Refusal::Unsound);
+        }
+        let holds = transaction.compare.iter().all(|compare| self.model.holds(compare));
+        let ops = if holds { &transaction.success } else { &transaction.failure };
+        let known = |op: &Op| !matches!(op, Op::Put { lease, .. } if *lease != 0 && !self.knows(*lease));
+        if !ops.iter().all(known) {
+            return Err(Refusal::NoLease);
+        }
+        self.record(transaction).ok_or(Refusal::Unsound)
+    }
+
+    fn record(&mut self, transaction: &Transaction) -> Option<TransactionResult> {
+        let (result, events) = self.model.change(transaction)?;
+        if !events.is_empty() {
+            self.history.push((result.revision, events));
+        }
+        Some(result)
+    }
+
+    /// Throws away what was up to a revision.
+    pub fn compact(&mut self, revision: Revision) {
+        self.compacted = self.compacted.max(revision);
+        self.history.retain(|(at, _)| *at > revision);
+    }
+
+    /// What a watch from a revision on is told first, by revision; `None`: some of it was compacted.
+    #[must_use]
+    pub fn since(&self, revision: Revision) -> Option<&[(Revision, Vec<Event>)]> {
+        if revision <= self.compacted {
+            return None;
+        }
+        let from = self.history.partition_point(|(at, _)| *at < revision);
+        self.history.get(from..)
     }
 }
 

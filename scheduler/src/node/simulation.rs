@@ -9,7 +9,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use kv::model::{Chance, Model};
+use kv::model::{Chance, Store};
 use kv::watch::Update;
 use kv::{LeaseId, Transaction};
 
@@ -53,10 +53,9 @@ pub struct World {
     options: Options,
     now: u64,
     dice: Chance,
-    model: Model,
+    etcd: Store,
     leases: BTreeMap<LeaseId, (u64, u64)>,
     last_lease: LeaseId,
-    log: Vec<Update>,
     truth: Picture,
     machines: Vec<Machine>,
     late: Vec<Transaction>,
@@ -91,10 +90,9 @@ impl World {
             options,
             now: 1_000_000,
             dice: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
-            model: Model::default(),
+            etcd: Store::default(),
             leases: BTreeMap::new(),
             last_lease: 100,
-            log: Vec::new(),
             truth: Picture::new(Keys::default()),
             machines: Vec::new(),
             late: Vec::new(),
@@ -102,6 +100,9 @@ impl World {
             operations: 0,
             trace: Vec::new(),
         };
+        // What has happened until now is nothing.
+        let revision = world.etcd.model().revision();
+        world.truth.apply(Update::Snapshot { kvs: Vec::new(), revision });
         for number in 0..options.machines {
             world.machines.push(Machine::new(id_of(number)));
         }
@@ -159,6 +160,10 @@ impl World {
             let index = usize::try_from(self.random()).unwrap_or(0) % self.late.len();
             let late = self.late.swap_remove(index);
             self.apply(&late);
+        }
+        if rough && self.chance(5) {
+            // Watches that are behind begin anew.
+            self.etcd.compact(self.etcd.model().revision());
         }
         if rough && self.options.people && self.chance(30) {
             self.people();
@@ -228,11 +233,11 @@ impl World {
         let reaches = !machine.cut && !self.outage;
         let mut something = machine.read_inbox(now, random);
         if reaches
-            && (machine.told.is_none_or(|told| told < self.log.len()))
+            && machine.told.is_none_or(|told| told < self.etcd.model().revision())
             && random % 100 < if rough { 30 } else { 80 }
         {
             something = true;
-            machine.hear(now, random, if rough { 4 } else { 256 }, &self.log, &self.model);
+            machine.hear(now, random, if rough { 4 } else { 256 }, &self.etcd);
         }
         something |= machine.look(now, random);
         if !something && machine.wakes_at > now {
@@ -400,7 +405,7 @@ impl World {
                 Reply::Commit(transaction, response) => {
                     let made = self.apply(&transaction).is_some_and(|(succeeded, _)| succeeded);
                     for _ in 0..200 {
-                        if node(self).is_some_and(|revision| revision >= self.model.revision())
+                        if node(self).is_some_and(|revision| revision >= self.etcd.model().revision())
                             || self.step(false).is_err()
                         {
                             break;

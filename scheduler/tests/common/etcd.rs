@@ -1,7 +1,6 @@
 //! etcd's JSON gateway for tests, in front of the model that is checked against the real etcd: ranges, transactions, leases that end
 //! when a test says so, watches that are resumed.
 
-use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -10,16 +9,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kv::model::Model;
+use kv::model::{Refusal, Store};
 use kv::{Compare, Event, KeyRange, Op, Transaction};
 use scheduler::api::http::read_request;
 use serde_json::{Value, json};
 
 #[derive(Default)]
-struct Store {
-    model: Model,
-    log: Vec<Event>,
-    leases: BTreeSet<i64>,
+struct Member {
+    store: Store,
     last_lease: i64,
     is_away: bool,
     calls: Vec<String>,
@@ -27,28 +24,24 @@ struct Store {
 
 #[derive(Default)]
 struct Inner {
-    store: Mutex<Store>,
+    member: Mutex<Member>,
     changed: Condvar,
 }
 
 impl Inner {
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap()
+    fn member(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().unwrap()
     }
 
     /// An answer, or an error's code and message.
     fn commit(&self, transaction: &Transaction) -> Result<Value, (i32, &'static str)> {
-        let mut store = self.store();
-        let known =
-            |op: &Op| !matches!(op, Op::Put { lease, .. } if *lease != 0 && !store.leases.contains(lease));
-        if !transaction.success.iter().all(known) {
-            return Err((5, "etcdserver: requested lease not found"));
-        }
-        let (result, events) =
-            store.model.change(transaction).ok_or((3, "etcdserver: duplicate key given in txn request"))?;
-        store.log.extend(events);
-        let header = header(&store);
-        drop(store);
+        let mut member = self.member();
+        let result = member.store.commit(transaction).map_err(|refusal| match refusal {
+            Refusal::NoLease => (5, "etcdserver: requested lease not found"),
+            Refusal::Unsound => (3, "etcdserver: duplicate key given in txn request"),
+        })?;
+        let header = header(&member);
+        drop(member);
         self.changed.notify_all();
         Ok(json!({"header": header, "succeeded": result.succeeded, "responses": []}))
     }
@@ -78,7 +71,7 @@ impl Etcd {
 
     /// Whether it answers, from now on. Streams that are open end.
     pub fn let_answer(&self, answers: bool) {
-        self.inner.store().is_away = !answers;
+        self.inner.member().is_away = !answers;
         self.inner.changed.notify_all();
     }
 
@@ -90,29 +83,29 @@ impl Etcd {
 
     /// The same, on a lease that nobody renews or ends.
     pub fn put_leased(&self, key: &str, value: &str) {
-        let mut store = self.inner.store();
-        store.last_lease += 1;
-        let lease = store.last_lease;
-        store.leases.insert(lease);
-        drop(store);
+        let mut member = self.inner.member();
+        member.last_lease += 1;
+        let lease = member.last_lease;
+        member.store.grant(lease);
+        drop(member);
         let put = Op::Put { key: key.into(), value: value.into(), lease };
         self.inner.commit(&Transaction { success: vec![put], ..Transaction::default() }).unwrap();
     }
 
     /// What a key holds.
     pub fn get(&self, key: &str) -> Option<String> {
-        let found = self.inner.store().model.range(&KeyRange::key(key)).pop();
+        let found = self.inner.member().store.model().range(&KeyRange::key(key)).pop();
         found.map(|kv| String::from_utf8(kv.value).unwrap())
     }
 
     /// What was asked for so far.
     pub fn calls(&self) -> Vec<String> {
-        self.inner.store().calls.clone()
+        self.inner.member().calls.clone()
     }
 }
 
-fn header(store: &Store) -> Value {
-    json!({"cluster_id": "1", "revision": store.model.revision().to_string()})
+fn header(member: &Member) -> Value {
+    json!({"cluster_id": "1", "revision": member.store.model().revision().to_string()})
 }
 
 fn bytes(value: &Value) -> Vec<u8> {
@@ -151,11 +144,11 @@ fn serve(inner: &Inner, mut stream: TcpStream) {
     let Ok(request) = read_request(&mut stream) else { return };
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     {
-        let mut store = inner.store();
-        if store.is_away {
+        let mut member = inner.member();
+        if member.is_away {
             return;
         }
-        store.calls.push(request.path.clone());
+        member.calls.push(request.path.clone());
     }
     // Whoever has gone does not want the answer.
     let _gone = match request.path.as_str() {
@@ -179,12 +172,12 @@ fn answer(inner: &Inner, path: &str, body: &Value) -> Result<Value, (i32, &'stat
     let id = number(&body["ID"]);
     match path {
         "/v3/kv/range" => {
-            let store = inner.store();
-            let (mut kvs, limit) = (store.model.range(&range(body)), number(&body["limit"]));
+            let member = inner.member();
+            let (mut kvs, limit) = (member.store.model().range(&range(body)), number(&body["limit"]));
             let most = if limit == 0 { usize::MAX } else { usize::try_from(limit).unwrap() };
             let more = kvs.len() > most;
             kvs.truncate(most);
-            Ok(json!({"header": header(&store), "kvs": kvs, "more": more}))
+            Ok(json!({"header": header(&member), "kvs": kvs, "more": more}))
         }
         "/v3/kv/txn" => {
             let list = |name: &str| body[name].as_array().cloned().unwrap_or_default();
@@ -193,25 +186,23 @@ fn answer(inner: &Inner, path: &str, body: &Value) -> Result<Value, (i32, &'stat
             inner.commit(&Transaction { compare, success: steps("success"), failure: steps("failure") })
         }
         "/v3/lease/grant" => {
-            let mut store = inner.store();
-            store.last_lease += 1;
-            let id = store.last_lease;
-            store.leases.insert(id);
+            let mut member = inner.member();
+            member.last_lease += 1;
+            let id = member.last_lease;
+            member.store.grant(id);
             Ok(json!({"ID": id.to_string(), "TTL": body["TTL"]}))
         }
         "/v3/lease/keepalive" => {
-            let ttl = if inner.store().leases.contains(&id) { "30" } else { "0" };
+            let ttl = if inner.member().store.knows(id) { "30" } else { "0" };
             Ok(json!({"result": {"ID": id.to_string(), "TTL": ttl}}))
         }
         "/v3/lease/revoke" => {
-            let kvs = {
-                let mut store = inner.store();
-                store.leases.remove(&id);
-                store.model.range(&KeyRange::prefix(""))
-            };
-            let keys = kvs.into_iter().filter(|kv| kv.lease == id);
-            let success = keys.map(|kv| Op::Delete(KeyRange::key(kv.key))).collect();
-            inner.commit(&Transaction { success, ..Transaction::default() })
+            let mut member = inner.member();
+            member.store.end(id);
+            let header = header(&member);
+            drop(member);
+            inner.changed.notify_all();
+            Ok(json!({"header": header}))
         }
         other => panic!("{other}"),
     }
@@ -220,22 +211,20 @@ fn answer(inner: &Inner, path: &str, body: &Value) -> Result<Value, (i32, &'stat
 fn watch(inner: &Inner, stream: &mut TcpStream, request: &Value) -> std::io::Result<()> {
     let (range, mut next) = (range(request), number(&request["start_revision"]));
     write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
-    writeln!(stream, "{}", json!({"result": {"header": header(&inner.store()), "created": true}}))?;
+    writeln!(stream, "{}", json!({"result": {"header": header(&inner.member()), "created": true}}))?;
     loop {
         let message = {
-            let store = inner.store();
-            let wait = |store: &mut Store| !store.is_away && store.model.revision() < next;
-            let (store, _) = inner.changed.wait_timeout_while(store, Duration::from_secs(1), wait).unwrap();
-            if store.is_away {
+            let wait = |member: &mut Member| !member.is_away && member.store.model().revision() < next;
+            let (member, _) =
+                inner.changed.wait_timeout_while(inner.member(), Duration::from_secs(1), wait).unwrap();
+            if member.is_away {
                 return Ok(());
             }
-            let news = store
-                .log
-                .iter()
-                .filter(|event| event.kv.mod_revision >= next && range.contains(&event.kv.key));
-            let events: Vec<&Event> = news.collect();
-            next = store.model.revision() + 1;
-            json!({"result": {"header": header(&store), "events": events}})
+            // Nothing is ever compacted here.
+            let news = member.store.since(next).unwrap_or_default().iter().flat_map(|(_, events)| events);
+            let events: Vec<&Event> = news.filter(|event| range.contains(&event.kv.key)).collect();
+            next = member.store.model().revision() + 1;
+            json!({"result": {"header": header(&member), "events": events}})
         };
         writeln!(stream, "{message}")?;
     }

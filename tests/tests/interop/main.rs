@@ -12,6 +12,7 @@ mod budgets;
 mod disk;
 mod erofs;
 mod etcd_client;
+mod etcd_model;
 mod etcdctl;
 mod formats;
 mod reboot_lock;

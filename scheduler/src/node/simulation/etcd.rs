@@ -1,7 +1,7 @@
-//! etcd of the simulation: the model, its leases, and the log that watches tell from.
+//! etcd of the simulation: the model and the time of its leases.
 
 use kv::watch::Update;
-use kv::{KeyRange, LeaseId, Op, Revision, Transaction};
+use kv::{LeaseId, Op, Revision, Transaction};
 
 use super::World;
 use crate::node::Who;
@@ -10,14 +10,10 @@ impl World {
     /// Carries out a transaction and writes it to the log of watches.
     pub(super) fn apply(&mut self, transaction: &Transaction) -> Option<(bool, Revision)> {
         self.operations += 1;
-        let (result, events) = self.model.change(transaction)?;
-        let revision = self.model.revision();
-        if !events.is_empty() {
-            let update = Update::Events { events, revision };
-            self.truth.apply(update.clone());
-            self.log.push(update);
-        }
-        Some((result.succeeded, revision))
+        // A lease that is gone carries nothing.
+        let result = self.etcd.commit(transaction).ok()?;
+        self.tell_truth();
+        Some((result.succeeded, result.revision))
     }
 
     pub(super) fn end_leases(&mut self) -> Result<(), String> {
@@ -32,11 +28,14 @@ impl World {
 
     pub(super) fn end_lease(&mut self, lease: LeaseId) {
         self.leases.remove(&lease);
-        let keys = self.model.range(&KeyRange::prefix("")).into_iter().filter(|kv| kv.lease == lease);
-        let success: Vec<Op> = keys.map(|kv| Op::Delete(KeyRange::key(kv.key))).collect();
-        if !success.is_empty() {
-            self.apply(&Transaction { success, ..Transaction::default() });
-            self.operations -= 1;
+        self.etcd.end(lease);
+        self.tell_truth();
+    }
+
+    fn tell_truth(&mut self) {
+        let news = self.etcd.since(self.truth.revision() + 1).unwrap_or_default();
+        for (revision, events) in news {
+            self.truth.apply(Update::Events { events: events.clone(), revision: *revision });
         }
     }
 
@@ -44,6 +43,7 @@ impl World {
         self.operations += 1;
         self.last_lease += 1;
         self.leases.insert(self.last_lease, (ttl, self.now + ttl));
+        self.etcd.grant(self.last_lease);
         (self.last_lease, ttl)
     }
 
@@ -62,15 +62,6 @@ impl World {
         who: Who,
         transaction: &Transaction,
     ) -> Option<(bool, Revision)> {
-        // A lease that is gone carries nothing: etcd refuses the transaction.
-        let known = |op: &Op| match op {
-            Op::Put { lease, .. } => *lease == 0 || self.leases.contains_key(lease),
-            _ => true,
-        };
-        if !transaction.success.iter().all(known) {
-            self.operations += 1;
-            return None;
-        }
         assert!(transaction.compare.len() <= 128 && transaction.success.len() <= 128, "etcd takes 128");
         let leader = self.truth.leader().map(|leader| leader.value.machine.clone());
         let result = self.apply(transaction);

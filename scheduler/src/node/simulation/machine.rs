@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kv::KeyRange;
-use kv::model::Model;
+use kv::model::Store;
 use kv::watch::Update;
+use kv::{KeyRange, Revision};
 
 use super::Options;
 use crate::agent::{LocalTask, LocalUnit, Observed};
@@ -30,8 +30,8 @@ pub(super) struct Machine {
     pub pid1: BTreeMap<String, Process>,
     pub record: Record,
     pub inbox: Vec<(u64, Input)>,
-    /// How much of the log its watch has told; `None`: it begins with a snapshot.
-    pub told: Option<usize>,
+    /// The revision up to which its watch has told; `None`: it begins with a snapshot.
+    pub told: Option<Revision>,
     pub cut: bool,
     /// It is off until then.
     pub off_until: Option<u64>,
@@ -146,20 +146,21 @@ impl Machine {
     }
 
     /// The watch tells a part of what has happened since.
-    pub fn hear(&mut self, now: u64, random: u64, most: usize, log: &[Update], model: &Model) {
+    pub fn hear(&mut self, now: u64, random: u64, most: usize, etcd: &Store) {
         let Some(node) = &mut self.node else { return };
-        let Some(told) = self.told else {
-            let update =
-                Update::Snapshot { kvs: model.range(&KeyRange::prefix("")), revision: model.revision() };
-            node.handle(now, random, Input::News(update));
-            self.told = Some(log.len());
+        let Some(news) = self.told.and_then(|told| etcd.since(told + 1)) else {
+            let revision = etcd.model().revision();
+            let kvs = etcd.model().range(&KeyRange::prefix(""));
+            node.handle(now, random, Input::News(Update::Snapshot { kvs, revision }));
+            self.told = Some(revision);
             return;
         };
         let count = 1 + usize::try_from(random >> 8).unwrap_or(0) % most;
-        for update in log.iter().skip(told).take(count) {
-            node.handle(now, random, Input::News(update.clone()));
+        for (revision, events) in news.iter().take(count) {
+            let update = Update::Events { events: events.clone(), revision: *revision };
+            node.handle(now, random, Input::News(update));
+            self.told = Some(*revision);
         }
-        self.told = Some((told + count).min(log.len()));
     }
 
     pub fn run_pid1(&mut self, now: u64) {

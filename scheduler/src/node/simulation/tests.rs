@@ -152,7 +152,7 @@ fn shutdown_vs_monitor() {
 fn a_restart_of_the_daemon_is_not_noticed() {
     let mut world = calm(3, &["plain@0.service", "plain@1.service", "spread@0.service", "global@0.service"]);
     let (revision, starts) =
-        (world.model.revision(), world.machines.iter().map(|it| it.starts.len()).sum::<usize>());
+        (world.etcd.model().revision(), world.machines.iter().map(|it| it.starts.len()).sum::<usize>());
     for index in 0..3 {
         let now = world.now;
         if index == 0 {
@@ -164,7 +164,7 @@ fn a_restart_of_the_daemon_is_not_noticed() {
         world.pass(12_000).unwrap();
     }
     world.settle().unwrap();
-    assert_eq!(world.model.revision(), revision);
+    assert_eq!(world.etcd.model().revision(), revision);
     assert_eq!(stops(&world), 0);
     assert_eq!(world.machines.iter().map(|it| it.starts.len()).sum::<usize>(), starts);
 }
