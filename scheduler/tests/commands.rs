@@ -75,6 +75,12 @@ fn https_endpoints_want_the_right_ca_and_a_client_certificate() {
     let unit = machine.file("hello.service", HELLO);
     assert_eq!(succeeded(&with(good, &["start", text(&unit)])), LAUNCHED);
     assert_eq!(succeeded(&with(good, &["cat", "hello"])), HELLO);
+    // Behind SSH, which leads to the port.
+    machine.program("ssh", "echo \"$@\" >> ssh.log\nexec fleetctl fd-forward front.sock\n");
+    let words = ["--tunnel=gate", "list-machines", "--no-legend", "--fields=ip"];
+    assert_eq!(succeeded(&with(good, &words)), "127.0.0.1\n");
+    let log = fs::read_to_string(folder.join("ssh.log")).unwrap();
+    assert!(log.ends_with(&format!("-W 127.0.0.1:{port} gate\n")), "{log}");
     // By variables, the old names among them.
     let mut command = machine.plain(&[&endpoint, "list-machines", "--no-legend"]);
     command.env("FLEETCTL_CA_FILE", folder.join(good[0])).env("FLEETCTL_CERT_FILE", folder.join(good[1]));

@@ -36,6 +36,8 @@ pub(super) struct Life {
     /// The machine's address is not set: it is found out, and may change.
     finds_address: bool,
     again: bool,
+    /// The record could not be written, and that was told.
+    is_lost: bool,
     _watch: Watch,
 }
 
@@ -73,6 +75,7 @@ impl Life {
             record: record_path,
             finds_address: config.public_ip.is_empty(),
             again: false,
+            is_lost: false,
             _watch: watch,
         };
         life.show(Some(Arc::clone(&life.shared)));
@@ -99,11 +102,7 @@ impl Life {
                         return Ok(if self.again { End::Again } else { End::Gone });
                     }
                     Output::Say(text) => eprintln!("{text}"),
-                    Output::Record(record) => {
-                        if let Err(error) = store(&self.record, &record) {
-                            eprintln!("cannot write {}: {error}", self.record.display());
-                        }
-                    }
+                    Output::Record(record) => self.keep(&record),
                     output => self.workers.carry_out(output, now)?,
                 }
             }
@@ -118,6 +117,20 @@ impl Life {
             for message in first.into_iter().chain(inbox.try_iter()) {
                 self.hear(message);
             }
+        }
+    }
+
+    /// Writes the record; what is wrong is told until it works again.
+    fn keep(&mut self, record: &Record) {
+        match store(&self.record, record) {
+            Ok(()) => self.is_lost = false,
+            Err(error) if !std::mem::replace(&mut self.is_lost, true) => {
+                let path = self.record.display();
+                eprintln!(
+                    "cannot write {path}, so the next fleetd will not know what this one knew: {error}"
+                );
+            }
+            Err(_) => {}
         }
     }
 

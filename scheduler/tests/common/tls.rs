@@ -1,9 +1,9 @@
 //! TLS in front of fleetd's socket, as a proxy of one's own would put it there.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -37,7 +37,11 @@ pub fn certificates(folder: &Path, authority: &str) {
     }
 }
 
-/// Serves `https://127.0.0.1:PORT` and hands requests to a socket. Clients show a certificate of the authority. One connection in two is
+/// A connection, of whatever kind.
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+/// Serves `https://127.0.0.1:PORT`, and the same at a socket `front.sock` in the folder, and hands requests to a socket. Clients show a certificate of the authority. One connection in two is
 /// ended without TLS's own good-bye, as some servers do.
 pub fn front(folder: &Path, authority: &str, socket: PathBuf) -> u16 {
     let file = |suffix: &str| folder.join(format!("{authority}{suffix}"));
@@ -56,23 +60,34 @@ pub fn front(folder: &Path, authority: &str, socket: PathBuf) -> u16 {
     let config = Arc::new(config.unwrap());
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
+    let unix = UnixListener::bind(folder.join("front.sock")).unwrap();
+    let (own, inner) = (Arc::clone(&config), socket.clone());
     thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
-            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
-            let mut outer = StreamOwned::new(connection, stream.unwrap());
-            let mut request = vec![0; 64 << 10];
-            // A request is short enough to come in one piece; who is refused sends none.
-            let Ok(count @ 1..) = outer.read(&mut request) else { continue };
-            let mut inner = UnixStream::connect(&socket).unwrap();
-            inner.write_all(&request[..count]).unwrap();
-            let mut answer = Vec::new();
-            inner.read_to_end(&mut answer).unwrap();
-            outer.write_all(&answer).unwrap();
-            if number % 2 == 0 {
-                outer.conn.send_close_notify();
-            }
-            let _gone = outer.flush();
-        }
+        let streams = unix.incoming().map(|stream| Box::new(stream.unwrap()) as Box<dyn Stream>);
+        serve(streams, &own, &inner);
+    });
+    thread::spawn(move || {
+        let streams = listener.incoming().map(|stream| Box::new(stream.unwrap()) as Box<dyn Stream>);
+        serve(streams, &config, &socket);
     });
     port
+}
+
+fn serve(streams: impl Iterator<Item = Box<dyn Stream>>, config: &Arc<ServerConfig>, socket: &Path) {
+    for (number, stream) in streams.enumerate() {
+        let connection = ServerConnection::new(Arc::clone(config)).unwrap();
+        let mut outer = StreamOwned::new(connection, stream);
+        let mut request = vec![0; 64 << 10];
+        // A request is short enough to come in one piece; who is refused sends none.
+        let Ok(count @ 1..) = outer.read(&mut request) else { continue };
+        let mut inner = UnixStream::connect(socket).unwrap();
+        inner.write_all(&request[..count]).unwrap();
+        let mut answer = Vec::new();
+        inner.read_to_end(&mut answer).unwrap();
+        outer.write_all(&answer).unwrap();
+        if number % 2 == 0 {
+            outer.conn.send_close_notify();
+        }
+        let _gone = outer.flush();
+    }
 }

@@ -147,6 +147,34 @@ fn shutdown_vs_monitor() {
     assert!(world.machines[0].pid1.is_empty());
 }
 
+/// The network may come after the daemon, and may give another address later.
+#[test]
+fn an_address_may_come_later_and_change() {
+    let mut world = calm(2, &["plain@0.service"]);
+    let address =
+        |world: &World| world.truth.machine(&id_of(1)).map(|machine| machine.value.public_ip.clone());
+    // A boot without network at first: what its last boot said is nobody else's.
+    world.machines[1].lose_daemon(world.now);
+    world.machines[1].record = Record::default();
+    world.pass(1).unwrap();
+    let tell = |world: &mut World, address: &str| {
+        let now = world.now;
+        let machine = &mut world.machines[1];
+        machine.node.as_mut().unwrap().handle(now, 1, Input::Address(address.to_owned()));
+        machine.wakes_at = 0;
+    };
+    tell(&mut world, "");
+    world.pass(5_000).unwrap();
+    assert!(!world.machines[1].node.as_ref().unwrap().is_registered());
+    assert!(!world.trace.iter().any(|line| line.contains("has this machine's id")), "{:?}", world.trace);
+    tell(&mut world, "10.0.0.1");
+    world.settle().unwrap();
+    tell(&mut world, "10.0.0.77");
+    world.pass(1_000).unwrap();
+    assert_eq!(address(&world).as_deref(), Some("10.0.0.77"));
+    assert_eq!(stops(&world), 0);
+}
+
 /// Complaint 8: a daemon that is restarted, upgraded or killed stops nothing, starts nothing, and writes nothing.
 #[test]
 fn a_restart_of_the_daemon_is_not_noticed() {
