@@ -67,7 +67,7 @@ pub struct Machine {
 }
 
 /// A unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unit {
     /// Of its file.
     pub hash: Hash,

@@ -171,7 +171,8 @@ impl Node {
     /// A look at the whole cluster, and what comes of it.
     fn decide(&mut self, now: u64, leadership: Revision) -> Option<Transaction> {
         let snapshot = self.picture.snapshot(self.engine.awaited(now, self.settings.grace));
-        let decisions = place::place(&snapshot);
+        let mut decisions = place::place(&snapshot);
+        decisions.tasks.retain(|task| !self.picture.is_garbled(task.unit()));
         self.engine.count(&decisions);
         let most = if self.engine.line.careful { 1 } else { MOST_TASKS };
         if decisions.tasks.is_empty() {

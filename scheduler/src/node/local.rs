@@ -77,6 +77,16 @@ impl Node {
             unit.launched &= !(fenced && local.get(name).is_some_and(|local| local.strict));
         }
         let mut tasks = plan(&wanted, local);
+        if fenced {
+            // Also one that the last daemon has started and not lived to note it.
+            let runs = |unit: &LocalUnit| unit.strict && !unit.launched && !unit.stopping && unit.is_up();
+            let more: Vec<LocalTask> = local
+                .iter()
+                .filter(|(name, unit)| runs(unit) && !tasks.iter().any(|task| task.unit() == *name))
+                .map(|(name, _)| LocalTask::Stop(name.clone()))
+                .collect();
+            tasks.extend(more);
+        }
         let waits = |unit: &str| self.troubles.get(unit).is_some_and(|trouble| trouble.not_before > now);
         tasks.retain(|task| !waits(task.unit()));
         // What PID 1 has not been heard of since the last task is left alone for a moment.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use kv::model::{Chance, Store};
 use kv::watch::Update;
-use kv::{LeaseId, Transaction};
+use kv::{LeaseId, Op, Transaction};
 
 use self::machine::Machine;
 use super::{Input, Node, Outcome, Output, Record};
@@ -19,7 +19,7 @@ use crate::agent::LocalTask;
 use crate::api::http::{Request, Response};
 use crate::api::{self, Reply};
 use crate::change;
-use crate::keys::Keys;
+use crate::keys::{Key, Keys};
 use crate::picture::Picture;
 use crate::snapshot::TargetState;
 use crate::unit_file::UnitFile;
@@ -46,6 +46,10 @@ impl Default for Options {
         Self { machines: 4, rough_steps: 0, faults: 0, people: false, ttl: 30_000, grace: 10_000 }
     }
 }
+
+/// Units that people play with: so many of each kind.
+const KINDS: [&str; 6] = ["plain", "spread", "follow", "strict", "global", "rack"];
+const NUMBERS: u64 = 3;
 
 /// All of it.
 #[derive(Debug)]
@@ -132,14 +136,20 @@ impl World {
     }
 
     fn people(&mut self) {
-        let kinds = ["plain", "spread", "follow", "strict", "global", "rack"];
-        let kind = kinds.get(usize::try_from(self.random() % 6).unwrap_or(0)).copied().unwrap_or("plain");
-        let name = format!("{kind}@{}.service", self.random() % 3);
+        let kind = KINDS.get(usize::try_from(self.random() % 6).unwrap_or(0)).copied().unwrap_or("plain");
+        let name = format!("{kind}@{}.service", self.random() % NUMBERS);
+        // Units that keep others away have to be understood for that.
+        if kind != "spread" && self.chance(60) {
+            let key = if self.chance(500) { Key::Object(&name) } else { Key::Wanted(&name) };
+            let put = Op::put(self.truth.keys().of(&key), "{");
+            self.change(|_| Transaction { success: vec![put.clone()], ..Transaction::default() });
+            return;
+        }
         match self.random() % 10 {
             0..6 => self.start(&name, TargetState::Launched),
             6 => self.start(&name, TargetState::Loaded),
             7 => self.start(&name, TargetState::Inactive),
-            _ if self.truth.unit(&name).is_some() => {
+            _ if self.truth.unit(&name).is_some() || self.truth.is_garbled(&name) => {
                 self.change(|picture| change::destroy(picture, &name));
                 if self.chance(500) {
                     self.start(&name, TargetState::Launched);
@@ -343,6 +353,14 @@ impl World {
         }
         for machine in &mut self.machines {
             machine.cut = false;
+        }
+        for kind in KINDS {
+            for number in 0..NUMBERS {
+                let name = format!("{kind}@{number}.service");
+                if self.truth.is_garbled(&name) {
+                    self.start(&name, TargetState::Launched);
+                }
+            }
         }
         self.outage = false;
         self.settle().map_err(|problem| format!("{problem}\n{}", tail(self)))

@@ -230,17 +230,31 @@ impl Picture {
         keys.iter().chain(&file).any(|key| self.revision_of(key) > 0)
     }
 
-    /// The cluster as decisions see it. `awaited`: machines that are gone, but whose units stay theirs for now.
+    /// The cluster as decisions see it. `awaited`: machines that are gone, but whose units stay theirs for now. A unit that is garbled
+    /// stands where it is, without wishes of its own, so that those that follow it stay as well.
     #[must_use]
     pub fn snapshot<'a>(&self, awaited: impl Iterator<Item = (&'a String, &'a Machine)>) -> Snapshot {
         let present = self.machines.iter().filter(|(_, entry)| entry.object.is_some());
         let machines: BTreeMap<String, Machine> =
             present.map(|(id, entry)| (id.clone(), entry.machine())).collect();
-        let units = self.units().filter(|(name, _)| !self.is_garbled(name));
-        let units = units.filter_map(|(name, job)| Some((name.clone(), unit_of(job, &machines)?)));
-        let units = units.collect();
         let awaited = awaited.filter(|(id, _)| !machines.contains_key(*id));
-        let awaited = awaited.map(|(id, machine)| (id.clone(), machine.clone())).collect();
+        let awaited: BTreeMap<String, Machine> =
+            awaited.map(|(id, machine)| (id.clone(), machine.clone())).collect();
+        let units = self.units().filter(|(name, _)| !self.is_garbled(name));
+        let mut units: BTreeMap<String, Unit> =
+            units.filter_map(|(name, job)| Some((name.clone(), unit_of(job, &machines)?))).collect();
+        if !self.garbage.is_empty() {
+            let stays =
+                |id: &String| machines.get(id).or_else(|| awaited.get(id)).is_some_and(|it| !it.drains);
+            let garbled = self.jobs.iter().filter(|(name, _)| self.is_garbled(name));
+            units.extend(garbled.filter_map(|(name, job)| {
+                let target = job.target.as_ref().map(|target| target.value.clone()).filter(stays)?;
+                Some((
+                    name.clone(),
+                    Unit { wanted: TargetState::Launched, target: Some(target), ..Unit::default() },
+                ))
+            }));
+        }
         Snapshot { units, machines, awaited }
     }
 

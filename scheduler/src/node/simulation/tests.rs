@@ -1,7 +1,5 @@
 use super::machine::is_up;
 use super::*;
-use crate::keys::Key;
-use kv::Op;
 use proptest::prelude::*;
 
 fn launched(world: &World, unit: &str) -> Option<usize> {
@@ -245,7 +243,8 @@ fn destroyed_units_leave_nothing() {
 /// writes it anew, gets it back.
 #[test]
 fn garbage_in_etcd_stops_nothing_and_costs_nothing() {
-    let units = ["plain@0.service", "plain@1.service", "plain@2.service", "global@0.service"];
+    let units =
+        ["plain@0.service", "plain@1.service", "plain@2.service", "global@0.service", "follow@0.service"];
     let mut world = calm(3, &units);
     let keys = Keys::default();
     let owner = launched(&world, "plain@2.service").unwrap();
