@@ -36,7 +36,7 @@ fn reconfigure_server_and_shutdown() {
     });
     let answer = common::ask(waiting, "/fleet/v1/units");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    assert!(machine.check(&["list-units", "--no-legend"]).contains("active\trunning"));
+    until("it runs", || machine.check(&["list-units", "--no-legend"]).contains("active\trunning"));
     assert_eq!(machine.pid1.take(), [""; 0], "nothing was stopped, and nothing was started again");
 
     // Settings that cannot be used change nothing.

@@ -18,8 +18,9 @@ const POLL: Duration = Duration::from_millis(250);
 const POLLS_OF_AN_ATTEMPT: u64 = 8;
 /// A reason that has stood for so many polls is not going to go away by itself: five seconds.
 const HOPELESS: u32 = 20;
-/// After a unit is launched, so many polls are waited for its first state: two seconds.
-const FIRST_STATE: u32 = 8;
+/// After a unit is launched, so many polls are waited until it is active: three seconds. Machines tell states of a unit that runs two
+/// seconds apart.
+const FIRST_STATE: u32 = 12;
 
 /// How one waits.
 #[derive(Debug, Clone, Copy)]
@@ -332,8 +333,8 @@ impl Session<'_> {
                 Some((_, problem)) if !problem.is_empty() => {
                     Look::Hopeless(format!("Unit {name} cannot be started{place}: {problem}"))
                 }
-                // Not heard of yet, or one that has done its work.
-                Some(("inactive", _)) | None if wait.launched < FIRST_STATE => Look::Waits,
+                // Not heard of yet, or one that has done its work, or one that is slow.
+                Some(("inactive" | "activating", _)) | None if wait.launched < FIRST_STATE => Look::Waits,
                 _ => Look::There(format!("Unit {name} launched{place}")),
             });
         }

@@ -61,6 +61,8 @@ impl Node {
                 if let Some(unit) = local.get_mut(&name) {
                     (unit.launched, unit.observed) = (true, None);
                 }
+                // Somebody waits for what comes of it.
+                self.told.remove(&name);
             }
         }
     }
