@@ -340,7 +340,7 @@ pub fn help(command: Option<&Command>) -> String {
     }
     out.push_str("\nOptions, each also from the environment (FLEETCTL_ENDPOINT and so on):\n");
     list(&mut out, &GLOBAL);
-    out.push_str("\nExit status: 0 done; 1 refused or failed, stderr says why; ssh, status and journal: that of the command.\n");
+    out.push_str("\nExit status: 0 done; 1 refused or failed, stderr says why; verify: 2 if files are wrong; ssh, status and journal: that of the command.\n");
     out
 }
 
