@@ -84,7 +84,10 @@ pub const COMMANDS: [Command; 20] = [
         name: "drain",
         arguments: "MACHINE",
         help: "move a machine's units elsewhere and give it no more",
-        flags: &[],
+        flags: &[
+            flag("wait", Some("SECONDS"), "wait until they are up elsewhere, at most so long (0)"),
+            flag("why", Some("TEXT"), "what list-machines says of it (drained)"),
+        ],
     },
     Command {
         name: "fd-forward",

@@ -60,7 +60,15 @@ pub fn put(api: &mut dyn Api, unit: &UnitEntity) -> Result<(), String> {
 /// # Errors
 /// In words.
 pub fn tell(api: &mut dyn Api, method: &str, path: &str) -> Result<bool, String> {
-    let (status, body) = api.call(method, path, None)?;
+    tell_with(api, method, path, None)
+}
+
+/// The same with a body.
+///
+/// # Errors
+/// In words.
+pub fn tell_with(api: &mut dyn Api, method: &str, path: &str, body: Option<&[u8]>) -> Result<bool, String> {
+    let (status, body) = api.call(method, path, body)?;
     match status {
         200..300 => Ok(true),
         404 => Ok(false),

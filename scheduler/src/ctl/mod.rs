@@ -4,6 +4,7 @@ mod answer;
 mod args;
 mod client;
 mod direct;
+mod drain;
 mod endpoint;
 mod list;
 mod remote;
@@ -25,7 +26,6 @@ use self::client::Api;
 use self::direct::Direct;
 use self::endpoint::{DEFAULT_ENDPOINT, Endpoint, Remote};
 use self::remote::Ssh;
-use crate::api::http::encode;
 use crate::keys::DEFAULT_PREFIX;
 use crate::place::short;
 use crate::snapshot::TargetState;
@@ -76,17 +76,10 @@ impl Session<'_> {
             "list-unit-files" => self.list_unit_files(parsed),
             "list-machines" => self.list_machines(parsed),
             "verify" => self.verify(parsed),
-            "drain" => self.drain(parsed, "PUT"),
-            "undrain" => self.drain(parsed, "DELETE"),
+            "drain" => self.drain(parsed),
+            "undrain" => self.undrain(parsed),
             _ => Err(format!("{name} is not understood")),
         }
-    }
-
-    fn drain(&mut self, parsed: &Parsed, method: &str) -> Result<u8, String> {
-        let [word] = parsed.arguments.as_slice() else { return Err("this takes one machine".to_owned()) };
-        let machine = self.find_machine(word)?.ok_or_else(|| format!("there is no machine {word}"))?;
-        client::tell(self.api, method, &format!("machines/{}/drain", encode(&machine.id)))?;
-        Ok(0)
     }
 }
 

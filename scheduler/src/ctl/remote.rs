@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::thread;
@@ -117,18 +118,29 @@ fn is_this(machine: &str) -> bool {
     std::fs::read_to_string("/etc/machine-id").is_ok_and(|id| id.trim() == machine)
 }
 
-/// Runs a command on a machine, here if it is this one; its exit status.
-fn run_on(parsed: &Parsed, machine: &MachineEntity, words: &[&str]) -> Result<u8, String> {
-    let mut command = if is_this(&machine.id) {
+/// A command on a machine, here if it is this one.
+fn command_on(parsed: &Parsed, machine: &MachineEntity, words: &[&str]) -> Result<Command, String> {
+    if is_this(&machine.id) {
         let (first, rest) = words.split_first().ok_or("there is no command")?;
         let mut command = Command::new(first);
         command.args(rest);
-        command
+        Ok(command)
     } else {
         let mut command = ssh_to(parsed, machine)?;
         command.arg("--").arg(shell_line(words));
-        command
-    };
+        Ok(command)
+    }
+}
+
+/// Becomes a command, so that a signal ends it and nothing of it is left; comes back only if that fails.
+fn become_it(mut command: Command) -> Result<u8, String> {
+    let error = command.exec();
+    Err(format!("cannot run {:?}: {error}", command.get_program()))
+}
+
+/// Runs a command on a machine; its exit status.
+fn run_on(parsed: &Parsed, machine: &MachineEntity, words: &[&str]) -> Result<u8, String> {
+    let mut command = command_on(parsed, machine, words)?;
     let status =
         command.status().map_err(|error| format!("cannot run {:?}: {error}", command.get_program()))?;
     Ok(code(status))
@@ -208,7 +220,7 @@ impl Session<'_> {
         if parsed.has("sudo") {
             words.insert(0, "sudo");
         }
-        run_on(parsed, &machine, &words)
+        become_it(command_on(parsed, &machine, &words)?)
     }
 
     pub(super) fn ssh(&mut self, parsed: &Parsed) -> Result<u8, String> {
@@ -241,7 +253,7 @@ impl Session<'_> {
             // As ssh itself has it: the machine's shell reads the words.
             command.arg("--").args(rest);
         }
-        Ok(code(command.status().map_err(|error| format!("cannot run ssh: {error}"))?))
+        become_it(command)
     }
 
     fn one_machine(&mut self, unit: &str) -> Result<MachineEntity, String> {

@@ -290,6 +290,26 @@ fn machines_are_listed_and_drained() {
 }
 
 #[test]
+fn a_drain_waits_until_units_are_up_elsewhere_and_names_those_that_stay() {
+    let mut cluster = Cluster::new(2);
+    let pinned = format!("{HELLO}[X-Fleet]\nMachineID={ID}\n");
+    let (hello, pinned) = (cluster.file("hello.service", HELLO), cluster.file("pinned.service", &pinned));
+    cluster.check(&["start", &pinned]);
+    cluster.check(&["start", &hello]);
+    let other = cluster.file("other.service", HELLO);
+    assert!(cluster.check(&["start", &other]).contains("on 00000000"));
+    let told = cluster.run(&["drain", "--wait=60", "--why=reboot", ID]);
+    assert_eq!((told.status, told.err.as_str()), (0, "pinned.service stays: no other machine takes it\n"));
+    let units = cluster.check(&["list-units", "--no-legend", "--fields=unit,machine,active"]);
+    let line = units.lines().find(|line| line.starts_with("other")).unwrap();
+    assert!(line.contains("00000001.../10.0.0.1") && line.ends_with("active"), "{units}");
+    assert_eq!(cluster.check(&["list-machines", "--fields=draining", "--no-legend"]), "reboot\n-\n");
+    // Nothing left to move.
+    assert_eq!(cluster.run(&["drain", "--wait=1", ID]).status, 0);
+    assert!(cluster.run(&["drain", "--wait=soon", ID]).err.contains("wait"));
+}
+
+#[test]
 fn files_are_verified_without_a_cluster() {
     let mut cluster = Cluster::new(1);
     let good = cluster.file("a.service", HELLO);
