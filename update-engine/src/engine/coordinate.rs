@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use init::control::{Client, Method};
+use std::time::{Duration, Instant};
 
 use super::config::{LockSettings, Strategy};
+use super::drain::{self, Drainer};
 use super::machine::Machine;
-use super::os::Facts;
+use super::os::{Facts, is_active};
 use super::reboot::{LockNews, LockState};
 use super::state::Denied;
 use crate::lock::agent::{Goal, Holder, News};
@@ -17,6 +16,8 @@ use crate::lock::shell::{Identity, Locker, Note};
 
 /// How often is looked whether this boot has proved itself, while a lock waits for that.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long a lock of an earlier boot is kept because the cluster does not give this machine units yet.
+const UNDRAIN: Duration = Duration::from_secs(120);
 /// The unit that is reached when this boot is a good one.
 const GOOD: &str = "boot-complete.target";
 /// etcd, and what it was called on CoreOS; an alias is answered for by the unit itself.
@@ -60,6 +61,9 @@ pub struct Coordinator {
     /// This process has asked for the lock.
     asked: bool,
     kept: Arc<Mutex<Option<String>>>,
+    drainer: Drainer,
+    /// Since when this boot tries to take units again.
+    undrains: Option<Instant>,
     tell: Sender,
 }
 
@@ -103,7 +107,20 @@ impl Coordinator {
                 News::Kept => {}
             };
         });
-        Self { identity, locker, looks_back: true, asked: false, kept, tell }
+        let told = Sender(Arc::clone(&tell.0));
+        let drained = move || told.send(LockNews::Drained);
+        let drainer = Drainer::start(identity.folder.clone(), identity.id.clone(), drained);
+        Self { identity, locker, looks_back: true, asked: false, kept, drainer, undrains: None, tell }
+    }
+
+    /// Has this machine's units moved elsewhere; [`LockNews::Drained`] comes when that is over.
+    pub fn drain(&self) {
+        self.drainer.drain();
+    }
+
+    /// Lets this machine take units again.
+    pub fn undrain(&self) {
+        self.drainer.undrain();
     }
 
     /// How long the daemon may sleep, if a lock waits for a proof of this boot.
@@ -122,6 +139,16 @@ impl Coordinator {
         let busy = *machine.lock() != LockState::Rest;
         if !self.looks_back || busy || !confirmed || !is_active(GOOD) {
             return;
+        }
+        // Whoever has the lock next finds a machine that takes units: but the lock does not wait for the scheduler for ever.
+        if drain::is_marked(&self.identity.folder) {
+            let since = *self.undrains.get_or_insert_with(|| {
+                self.drainer.undrain();
+                Instant::now()
+            });
+            if since.elapsed() < UNDRAIN {
+                return;
+            }
         }
         self.looks_back = false;
         let config = machine.config();
@@ -225,11 +252,6 @@ pub fn age(seconds: u64) -> String {
         (0, hours, minutes) => format!("{hours}h {minutes}min"),
         (days, hours, _) => format!("{days}d {hours}h"),
     }
-}
-
-fn is_active(unit: &str) -> bool {
-    let answer = Client::connect().and_then(|mut client| client.call(Method::Show { unit: unit.to_owned() }));
-    answer.is_ok_and(|answer| answer.units.first().is_some_and(|unit| unit.active == "active"))
 }
 
 #[cfg(test)]

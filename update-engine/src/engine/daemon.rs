@@ -199,6 +199,8 @@ impl Daemon {
                 Effect::Report => self.report(),
                 Effect::TakeLock => self.coordinator.take(&self.machine, unix_now()),
                 Effect::LeaveLock => self.coordinator.leave(&self.machine),
+                Effect::Drain => self.coordinator.drain(),
+                Effect::Undrain => self.coordinator.undrain(),
                 Effect::Reboot => {
                     if let Err(error) = std::process::Command::new("/usr/sbin/reboot").status() {
                         eprintln!("cannot reboot: {error}");

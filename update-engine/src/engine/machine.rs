@@ -222,6 +222,10 @@ pub enum Effect {
     TakeLock,
     /// Give the reboot lock back, or give up getting it.
     LeaveLock,
+    /// Have the cluster move this machine's units elsewhere; [`LockNews::Drained`] tells that it has.
+    Drain,
+    /// Let the cluster give this machine units again.
+    Undrain,
     /// Reboot the machine.
     Reboot,
     /// Tell the log.

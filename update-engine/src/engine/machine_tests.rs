@@ -124,7 +124,24 @@ fn with_a_lock_the_machine_reboots_when_it_has_it_and_the_window_is_still_open()
         let mut lucky =
             Machine { saved: machine.saved.clone(), config: machine.config.clone(), ..self::machine("") };
         (lucky.phase, lucky.lock) = (Phase::NeedReboot, LockState::Asked(None));
+        assert_eq!(lucky.handle(at(3590), Event::Lock(LockNews::Won)), [Effect::Drain]);
+        assert!(lucky.lock().waits_for().unwrap().contains("moving units"));
+        let mut slow =
+            Machine { saved: lucky.saved.clone(), config: lucky.config.clone(), ..self::machine("") };
+        (slow.phase, slow.lock) = (Phase::NeedReboot, LockState::Drains);
+        assert_eq!(lucky.handle(at(3595), Event::Lock(LockNews::Drained)), [Effect::TakeLock]);
+        let mut robbed =
+            Machine { saved: lucky.saved.clone(), config: lucky.config.clone(), ..self::machine("") };
+        (robbed.phase, robbed.lock) = (Phase::NeedReboot, LockState::Confirms);
+        assert_eq!(robbed.handle(at(3596), waits()), [Effect::Undrain, Effect::LeaveLock]);
         assert!(lucky.handle(at(3600), Event::Lock(LockNews::Won)).contains(&Effect::Reboot));
+        // The window closes while units move: they may come back, and nothing is left of it.
+        assert_eq!(
+            slow.handle(at(3601), Event::Lock(LockNews::Drained)),
+            [Effect::Undrain, Effect::LeaveLock]
+        );
+        assert_eq!((slow.lock(), slow.reboot_at()), (&LockState::Rest, Some(100 + 86_400)));
+        assert!(slow.handle(at(3602), Event::Lock(LockNews::Drained)).is_empty());
 
         // It comes too late: it is given back, and asked for again tomorrow.
         let late = machine.handle(at(3601), Event::Lock(LockNews::Won));
@@ -316,11 +333,12 @@ fn checks_come_by_themselves_and_wait_their_turn() {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: one job at a time, a tick that is due does something or moves, no panic.
+    /// Whatever happens in whatever order: one job at a time, a tick that is due does something or moves, a drain ends with the reboot
+    /// or is taken back, no panic.
     #[test]
-    fn random_histories_keep_the_invariants(steps in prop::collection::vec((0_u8..16, 0_u64..5000), 1..60)) {
-        let mut machine = machine("");
-        let (mut running, mut clock) = (None::<Job>, 10);
+    fn random_histories_keep_the_invariants(locks: bool, steps in prop::collection::vec((0_u8..20, 0_u64..5000), 1..60)) {
+        let mut machine = machine(if locks { "REBOOT_STRATEGY=etcd-lock" } else { "" });
+        let (mut running, mut clock, mut drains) = (None::<Job>, 10, false);
         for (step, pause) in steps {
             clock += pause;
             let now = Now { random: pause, ..at(clock) };
@@ -344,6 +362,10 @@ proptest! {
                 4 => machine.command(now, Command::Resume).unwrap_or_default(),
                 5 => machine.command(now, Command::ApplyStaged).unwrap_or_default(),
                 6 | 7 => machine.handle(now, Event::Tick),
+                16 => machine.handle(now, Event::Lock(LockNews::Won)),
+                17 => machine.handle(now, Event::Lock(LockNews::Drained)),
+                18 => machine.handle(now, Event::Lock(LockNews::Waits("others".to_owned()))),
+                19 => machine.handle(now, Event::Lock(LockNews::NotNeeded)),
                 _ => {
                     let event = ended(&running);
                     if running.take().is_some() || event == Event::Tick { machine.handle(now, event) } else { Vec::new() }
@@ -355,11 +377,17 @@ proptest! {
                         prop_assert!(running.is_none(), "{job:?} beside {running:?}");
                         running = Some(job);
                     }
-                    Effect::Reboot => prop_assert!(running.is_none() && machine.phase() == Phase::NeedReboot),
+                    Effect::Reboot => {
+                        prop_assert!(running.is_none() && machine.phase() == Phase::NeedReboot);
+                        drains = false;
+                    }
+                    Effect::Drain => prop_assert!(!std::mem::replace(&mut drains, true)),
+                    Effect::Undrain => prop_assert!(std::mem::take(&mut drains)),
                     _ => {}
                 }
             }
             prop_assert_eq!(&machine.running, &running);
+            prop_assert_eq!(matches!(machine.lock(), LockState::Drains | LockState::Confirms), drains);
         }
     }
 }

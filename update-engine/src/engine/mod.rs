@@ -12,6 +12,8 @@ pub mod config;
 pub mod coordinate;
 #[cfg(feature = "engine")]
 pub mod daemon;
+#[cfg(feature = "engine")]
+pub mod drain;
 pub mod fill;
 mod hashing;
 #[cfg(feature = "engine")]

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use init::control::{Client, Method};
 use init::early::cmdline::CommandLine;
 use init::early::{DISK_NAME, VOLATILE_FLAG};
 use slots::{Guid, Policy, TrustedKey};
@@ -126,6 +127,12 @@ fn trusted(known: &str, prefixes: &[String]) -> Vec<TrustedKey> {
     let lines = known.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let keys = lines.filter_map(unhex).map(TrustedKey);
     keys.filter(|key| prefixes.contains(&key.id().to_string())).collect()
+}
+
+/// Whether PID 1 says that a unit is active; an alias is answered for by the unit itself.
+pub fn is_active(unit: &str) -> bool {
+    let answer = Client::connect().and_then(|mut client| client.call(Method::Show { unit: unit.to_owned() }));
+    answer.is_ok_and(|answer| answer.units.first().is_some_and(|unit| unit.active == "active"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! When a machine with a staged update reboots: strategy, window, and the cluster's lock. No I/O.
 //!
 //! With the strategies `etcd-lock` and `best-effort` the way is longer: when its time has come the machine asks for the lock, and
-//! when it has it, looks at everything once more, the window too, for getting the lock may take hours. Only then does it reboot.
+//! when it has it, looks at everything once more, the window too, for getting the lock may take hours. Then the cluster's scheduler moves
+//! the machine's units elsewhere. That takes time as well: only a machine that still has the lock then, by what etcd says, reboots.
 
 use super::config::Strategy;
 use super::machine::{Effect, Machine, Now, Phase};
@@ -16,6 +17,8 @@ pub enum LockNews {
     Won,
     /// None is needed: the strategy is `best-effort`, and no etcd runs here.
     NotNeeded,
+    /// The machine's units are elsewhere, as far as others take them.
+    Drained,
     /// It is not there yet: others have it, or there is trouble.
     Waits(String),
 }
@@ -28,6 +31,10 @@ pub enum LockState {
     Rest,
     /// It has asked; why it has not got it, if that is known.
     Asked(Option<String>),
+    /// It has it, and its units are on their way to other machines.
+    Drains,
+    /// They are there, and it makes sure that it still has it.
+    Confirms,
 }
 
 impl LockState {
@@ -37,6 +44,8 @@ impl LockState {
         match self {
             Self::Rest => None,
             Self::Asked(why) => Some(why.clone().unwrap_or_else(|| "asking for the reboot lock".to_owned())),
+            Self::Drains => Some("moving units to other machines".to_owned()),
+            Self::Confirms => Some("asking for the reboot lock once more".to_owned()),
         }
     }
 }
@@ -83,23 +92,35 @@ pub fn due(machine: &mut Machine, now: Now) -> Vec<Effect> {
 
 /// News of the lock.
 pub fn lock_news(machine: &mut Machine, now: Now, news: LockNews) -> Vec<Effect> {
+    let goes_on = is_time(machine, now) && !is_busy(machine);
     match (news, machine.lock().clone()) {
         (LockNews::Waits(why), LockState::Asked(before)) => {
             let told = before.as_ref() == Some(&why);
             *machine.lock_mut() = LockState::Asked(Some(why.clone()));
             if told { Vec::new() } else { vec![Effect::Say(why)] }
         }
-        (LockNews::Waits(_), LockState::Rest) => Vec::new(),
-        (LockNews::Won | LockNews::NotNeeded, LockState::Asked(_))
-            if is_time(machine, now) && !is_busy(machine) =>
+        (LockNews::Won, LockState::Asked(_)) if goes_on => {
+            *machine.lock_mut() = LockState::Drains;
+            vec![Effect::Drain]
+        }
+        (LockNews::Drained, LockState::Drains) if goes_on => {
+            *machine.lock_mut() = LockState::Confirms;
+            vec![Effect::TakeLock]
+        }
+        (LockNews::NotNeeded, LockState::Asked(_)) | (LockNews::Won | LockNews::NotNeeded, LockState::Confirms)
+            if goes_on =>
         {
             *machine.lock_mut() = LockState::Rest;
             reboot()
         }
         // Too late: the window has closed, or nobody wants the reboot any more.
         (LockNews::Won, LockState::Rest) => vec![Effect::LeaveLock],
-        (LockNews::NotNeeded, LockState::Rest) => Vec::new(),
-        (LockNews::Won | LockNews::NotNeeded, LockState::Asked(_)) => leave(machine, now),
+        (LockNews::Won | LockNews::NotNeeded, LockState::Asked(_) | LockState::Confirms)
+        | (LockNews::Drained, LockState::Drains)
+        // Or somebody has taken the lock over, or etcd is away.
+        | (LockNews::Waits(_), LockState::Confirms) => leave(machine, now),
+        // A drain that was given up is over, or the lock says once more what is known.
+        _ => Vec::new(),
     }
 }
 
@@ -113,11 +134,12 @@ pub fn settle(machine: &mut Machine, now: Now) -> Vec<Effect> {
 }
 
 fn leave(machine: &mut Machine, now: Now) -> Vec<Effect> {
-    *machine.lock_mut() = LockState::Rest;
+    let drains = matches!(std::mem::take(machine.lock_mut()), LockState::Drains | LockState::Confirms);
     if is_staged(machine) {
         machine.plan_reboot_after(now, REBOOT_BUSY);
     }
-    vec![Effect::LeaveLock]
+    let undrain = drains.then_some(Effect::Undrain);
+    undrain.into_iter().chain([Effect::LeaveLock]).collect()
 }
 
 fn reboot() -> Vec<Effect> {

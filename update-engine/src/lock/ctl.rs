@@ -16,6 +16,7 @@ use super::shell::{self, Note};
 use crate::causes::chain;
 use crate::engine::config::{Config, LOCKSMITHD, LockSettings};
 use crate::engine::coordinate::age;
+use crate::engine::drain;
 use crate::engine::os::STATE;
 use crate::engine::state::{Saved, replace};
 use crate::engine::work::unix_now;
@@ -30,7 +31,8 @@ Usage:
   lock [MACHINE-ID]         take the lock for this machine or another one
   unlock [MACHINE-ID]       give it back; also for a machine that is gone
   set-max N                 how many may hold it
-  reboot                    take the lock and reboot; it is given back when the machine is up and healthy
+  reboot                    take the lock, have the cluster move this machine's units elsewhere, and reboot; the lock is given
+                            back when the machine is up and healthy
   help [COMMAND]            this
 
 Options, with one hyphen or two; each is also read from the environment (LOCKSMITHCTL_GROUP and so on), and what neither says from
@@ -321,10 +323,17 @@ fn reboot(settings: &LockSettings) -> Result<String, String> {
         }
         error.after("locking")
     })?;
+    drain::drain(folder, &id);
+    // That took time: only who still has the lock reboots.
+    if let Err(error) = lock.wish(&Wish::Take { id: &id, record: &record }) {
+        drain::undrain(folder, &id);
+        return Err(error.after("locking"));
+    }
     let status = std::process::Command::new("/usr/sbin/reboot").status();
     match status {
         Ok(status) if status.success() => Ok(String::new()),
         problem => {
+            drain::undrain(folder, &id);
             let unlocked = lock.wish(&Wish::Release { id: &id, fence: false });
             let left =
                 unlocked.err().map(|error| format!("; {}", error.after("unlocking"))).unwrap_or_default();
