@@ -103,6 +103,11 @@ impl Bench {
         Ok(bench)
     }
 
+    /// The private key whose public half every machine lets in.
+    pub fn key(&self) -> PathBuf {
+        self.scratch.path().join("ssh/id_ed25519")
+    }
+
     /// The cluster's own folder.
     pub fn folder(&self) -> PathBuf {
         self.scratch.path().join("cluster")
@@ -250,12 +255,27 @@ impl Bench {
     /// # Errors
     /// It is off, or ssh cannot be had.
     pub fn ssh_command(&self, number: usize) -> Result<Command> {
+        self.ssh_command_within(number, Duration::from_secs(60))
+    }
+
+    /// The same, to a machine that is expected to be there soon or not at all.
+    ///
+    /// # Errors
+    /// As [`Self::ssh_command`].
+    pub fn ssh_command_within(&self, number: usize, limit: Duration) -> Result<Command> {
         let mut command = Tools::of_packages(&["openssh-client"])?.command("ssh")?;
         command.args(["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
         command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
-        command.args(["-o", "ConnectTimeout=60", "-o", "LogLevel=ERROR", "-p"]);
+        let limit = limit.as_secs();
+        command.args([
+            "-o",
+            &format!("ConnectTimeout={limit}"),
+            "-o",
+            &format!("ServerAliveInterval={limit}"),
+        ]);
+        command.args(["-o", "LogLevel=ERROR", "-p"]);
         command.arg(self.ports(number)?.0.to_string());
-        command.arg("-i").arg(self.scratch.path().join("ssh/id_ed25519"));
+        command.arg("-i").arg(self.key());
         command.arg("core@127.0.0.1");
         Ok(command)
     }

@@ -1,5 +1,7 @@
 //! The scheduler on three machines: the talks' demos that need no container.
 
+mod demos;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -68,15 +70,42 @@ fn submit(bench: &Bench, name: &str, text: &str) -> Result<()> {
     bench.ssh(1, &format!("cat > {name} << 'EOF'\n{text}EOF\n")).map(drop)
 }
 
+/// The product with nginx, and a configuration that needs nothing of what its package's scripts make.
+fn image() -> Result<Image> {
+    Image::ferrite_release("ferrite-fleet", "1.0.0", |recipe| {
+        let conf = "
+files:
+  - path: /usr/lib/ferrite-test/nginx.conf
+    content: |
+      daemon off;
+      pid /run/nginx.pid;
+      error_log stderr;
+      events {}
+      http {
+        access_log off;
+        client_body_temp_path /run/nginx-body;
+        proxy_temp_path /run/nginx-proxy;
+        fastcgi_temp_path /run/nginx-fastcgi;
+        uwsgi_temp_path /run/nginx-uwsgi;
+        scgi_temp_path /run/nginx-scgi;
+        server { listen 80; location / { return 200 'hello from nginx'; } }
+      }
+";
+        recipe.replacen("\npackages:\n", "\npackages:\n  - nginx\n", 1).replacen("\nfiles:\n", conf, 1)
+    })
+}
+
 #[test]
 fn units_find_machines_and_move_when_those_go() -> Result<()> {
     let mut user_data = seed::default_user_data(MACHINES, Security::Plain);
     user_data.push_str(
-        "    - name: fleet.service\n      command: start\n  fleet:\n    public-ip: $private_ipv4\n",
+        "    - name: fleet.service\n      command: start\n  fleet:\n    public-ip: $private_ipv4\n    \
+         metadata: region=here\n",
     );
+    let image = image()?;
     let options = BenchOptions {
         user_data: user_data.into_bytes(),
-        ..BenchOptions::etcd("fleet", &Image::ferrite()?.raw, MACHINES)
+        ..BenchOptions::etcd("fleet", &image.raw, MACHINES)
     };
     let bench = Bench::start(&options)?;
     bench.wait_until_healthy()?;
@@ -138,5 +167,12 @@ fn units_find_machines_and_move_when_those_go() -> Result<()> {
     bench.wait_until_healthy()?;
     bench.until(witness, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
     assert_eq!(place(&bench, witness, "hello.service")?, Some(last), "nothing moves without need");
+
+    bench.until(witness, "fleetctl list-units --no-legend --fields=unit,active", |text| {
+        text.lines().filter(|line| line.starts_with("web@") && line.ends_with("\tactive")).count() == MACHINES
+    })?;
+    demos::sidekick(&bench)?;
+    demos::metadata(&bench)?;
+    demos::ways(&bench)?;
     bench.down()
 }

@@ -35,6 +35,15 @@ const PANICS: &str = "
       ExecStartPre=/bin/sh -c 'echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger'
 ";
 
+/// What the cluster serves, on two of its machines.
+const WEB: &str = "[Service]
+ExecStart=/usr/bin/busybox httpd -f -p 8000 -h /etc
+[X-Fleet]
+Conflicts=web@*.service
+";
+/// Asks all machines for it; 9: nobody answers.
+const ASK: &str = "for i in 1 2 3; do curl -sf -m 3 http://10.90.0.1$i:8000/hostname && exit 0; done; exit 9";
+
 fn release(version: &str, files: &str) -> Result<Image> {
     Image::ferrite_release(NAME, version, |recipe| {
         recipe.replacen("\nfiles:\n", &format!("\nfiles:{files}\n"), 1)
@@ -45,7 +54,8 @@ fn release(version: &str, files: &str) -> Result<Image> {
 fn user_data(server: &FileServer) -> Vec<u8> {
     let mut text = seed::default_user_data(MACHINES, Security::Plain);
     text.push_str(&format!(
-        "write_files:\n  - path: /etc/coreos/update.conf\n    content: |\n      SERVER=http://10.0.2.2:{}\n      \
+        "    - name: fleet.service\n      command: start\n  fleet:\n    public-ip: $private_ipv4\n\
+         write_files:\n  - path: /etc/coreos/update.conf\n    content: |\n      SERVER=http://10.0.2.2:{}\n      \
          REBOOT_STRATEGY=etcd-lock\n      LOCKSMITHD_REBOOT_DELAY=5s\n",
         server.port
     ));
@@ -112,6 +122,62 @@ impl Writer<'_> {
     }
 }
 
+/// Somebody who uses what the cluster serves: asks whichever machine lets him in.
+struct Visitor<'b> {
+    bench: &'b Bench,
+    over: AtomicBool,
+    /// Asked, and not answered by anybody although two machines were asked to ask.
+    answered: Mutex<(usize, Vec<String>)>,
+}
+
+impl Visitor<'_> {
+    fn run(&self) {
+        let (mut machine, mut refused) = (0, None);
+        while !self.over.load(Ordering::SeqCst) {
+            let number = machine % MACHINES + 1;
+            let asked = self
+                .bench
+                .ssh_command_within(number, Duration::from_secs(4))
+                .and_then(|mut command| Ok(command.arg(ASK).output()?));
+            let mut told = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+            match asked.map(|output| output.status.code()) {
+                Ok(Some(0)) => {
+                    told.0 += 1;
+                    refused = None;
+                }
+                // A machine that goes down has no network any more: another one has to say so, too.
+                Ok(Some(9)) => {
+                    machine += 1;
+                    if let Some(before) = refused.replace(number).filter(|before| *before != number) {
+                        told.1.push(format!("neither node{before} nor node{number} gets an answer"));
+                    }
+                    continue;
+                }
+                _ => machine += 1,
+            }
+            drop(told);
+            thread::sleep(Duration::from_millis(250));
+        }
+    }
+
+    fn judge(&self) -> Result<()> {
+        let told = self.answered.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("web@1 and web@2: {} requests, {} without an answer", told.0, told.1.len());
+        ensure!(told.1.is_empty() && told.0 > 0, "{:?} beside {} answers", told.1, told.0);
+        Ok(())
+    }
+}
+
+/// Two instances, on two machines, as long as nothing moves them.
+fn serve(bench: &Bench) -> Result<()> {
+    bench.until(1, "fleetctl list-machines --no-legend", |text| text.lines().count() == MACHINES)?;
+    bench.ssh(1, &format!("cat > web@.service << 'EOF'\n{WEB}EOF\nfleetctl start web@1 web@2"))?;
+    bench.until(1, "fleetctl list-units --no-legend --fields=unit,active", |text| {
+        text.lines().filter(|line| line.starts_with("web@") && line.ends_with("\tactive")).count() == 2
+    })?;
+    Ok(())
+}
+
 fn version(bench: &Bench, number: usize) -> Result<String> {
     let text = bench.ssh(number, "cat /etc/os-release")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
@@ -159,15 +225,22 @@ fn a_live_cluster_updates_machine_by_machine_and_stops_at_a_bad_release() -> Res
     channel.publish(&release("1.1.0", "")?)?;
     let bench = Bench::start(&options)?;
     bench.wait_until_healthy()?;
+    serve(&bench)?;
     let writer = Writer { bench: &bench, over: AtomicBool::new(false), acknowledged: Mutex::default() };
+    let visitor = Visitor { bench: &bench, over: AtomicBool::new(false), answered: Mutex::default() };
     thread::scope(|scope| {
         scope.spawn(|| writer.run());
+        scope.spawn(|| visitor.run());
         let result = good(&bench, &writer)
             .and_then(|()| bad(&bench, &writer, &mut channel, &server))
             .and_then(|stopped| dies(&bench, &writer, &mut channel, stopped));
         writer.over.store(true, Ordering::SeqCst);
+        visitor.over.store(true, Ordering::SeqCst);
         result
     })?;
+    visitor.judge()?;
+    let drains = bench.ssh(1, "fleetctl list-machines --no-legend --fields=draining")?;
+    assert!(drains.lines().all(|line| line == "-"), "all machines take units again: {drains}");
     bench.down()
 }
 
