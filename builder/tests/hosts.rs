@@ -372,7 +372,10 @@ fn ctrl_c_while_the_image_is_written_leaves_nothing_of_it() {
     let caught = (0..20).any(|_| {
         fs::remove_dir_all(&out).unwrap();
         fs::create_dir(&out).unwrap();
-        let mut command = build(&out);
+        // Whoever runs the tests may ignore the signal, and a child inherits that.
+        let mut command = Command::new("env");
+        let build = build(&out);
+        command.arg("--default-signal=INT").arg(build.get_program()).args(build.get_args());
         let running = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         until("a file that is half done", || !half_done(&out).is_empty());
         send(running.id(), Signal::INT);

@@ -52,6 +52,17 @@ pub struct Demand {
     pub memory_mib: u64,
 }
 
+impl Demand {
+    /// All that this host has: nothing else runs meanwhile.
+    ///
+    /// # Errors
+    /// As [`Capacity::of_host`].
+    pub fn whole_host() -> Result<Self, AdmissionError> {
+        let Capacity { vms, memory_mib } = Capacity::of_host()?;
+        Ok(Self { vms, memory_mib })
+    }
+}
+
 impl Capacity {
     /// This host's: a VM a processor, three quarters of the memory; `FERRITE_VM_SLOTS` overrides the number.
     ///

@@ -29,6 +29,32 @@ pub struct Image {
     pub usr: PathBuf,
     /// Its recipe.
     pub recipe: Recipe,
+    /// Of an image that only tests build: its files go with its last user.
+    _hold: Option<Arc<Hold>>,
+}
+
+/// Somebody's use of an image. All test images together are larger than everything else a test run leaves.
+#[derive(Debug)]
+struct Hold {
+    /// Its lock is shared among all users of the image, in all processes.
+    users: File,
+    /// What goes with the last one, this lock file included.
+    files: Vec<PathBuf>,
+    folder: PathBuf,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        // What cannot be removed stays, and the next run uses it.
+        let Ok(_lock) = lock_folder(&self.folder) else { return };
+        let _ = self.users.unlock();
+        if self.users.try_lock().is_ok() {
+            for file in &self.files {
+                let _ = fs::remove_file(file);
+            }
+        }
+    }
 }
 
 impl Image {
@@ -46,7 +72,7 @@ impl Image {
     /// The recipe cannot be read.
     pub fn minimal_built(raw: &Path) -> Result<Self> {
         let recipe = Recipe::load(&guest::source_folder()?.join("recipes/minimal.yaml"))?;
-        Ok(Self { raw: raw.to_owned(), usr: raw.with_extension("usr"), recipe })
+        Ok(Self { raw: raw.to_owned(), usr: raw.with_extension("usr"), recipe, _hold: None })
     }
 
     /// The image of `recipes/ferrite.yaml`.
@@ -131,7 +157,8 @@ impl Image {
         Ok(path)
     }
 
-    /// The image of a recipe; built unless an earlier test has built it from the same sources.
+    /// The image of a recipe; built unless an earlier test has built it from the same sources. Those of the project's own recipes are
+    /// kept for the next run, all others are removed with their last user, unless `FERRITE_KEEP_TEST_IMAGES` is set.
     ///
     /// # Errors
     /// It cannot be built.
@@ -140,9 +167,10 @@ impl Image {
         let recipe = Recipe::load(path)?;
         let out = Self::folder()?;
         fs::create_dir_all(&out)?;
-        let lock = File::create(out.join("lock"))?;
-        lock.lock().context("cannot lock the folder of test images")?;
-        let raw = out.join(format!("{}.raw", recipe.file_stem()));
+        let _lock = lock_folder(&out)?;
+        let stem = recipe.file_stem();
+        let raw = out.join(format!("{stem}.raw"));
+        let hold = if is_ours(path)? { None } else { Some(Arc::new(Hold::new(&out, &stem)?)) };
         if !build::is_current(&raw, &recipe, path)? {
             let options = BuildOptions {
                 recipe: path.to_owned(),
@@ -156,7 +184,7 @@ impl Image {
             };
             build::build(&options, Arc::new(Silent))?;
         }
-        Ok(Self { usr: raw.with_extension("usr"), raw, recipe })
+        Ok(Self { usr: raw.with_extension("usr"), raw, recipe, _hold: hold })
     }
 
     /// Where the tests keep images.
@@ -195,6 +223,32 @@ impl Image {
     pub fn inspect(path: &Path) -> Result<Report> {
         Ok(inspect::inspect(path, false)?)
     }
+}
+
+impl Hold {
+    /// One more user; the folder is locked.
+    fn new(folder: &Path, stem: &str) -> Result<Self> {
+        let lock = folder.join(format!("{stem}.users"));
+        let users = File::create(&lock)?;
+        users.lock_shared()?;
+        let built = ["raw", "usr", "manifest.json", "sbom.cdx.json"];
+        let mut files: Vec<_> = built.iter().map(|end| folder.join(format!("{stem}.{end}"))).collect();
+        files.push(lock);
+        Ok(Self { users, files, folder: folder.to_owned() })
+    }
+}
+
+/// Whether the image of this recipe is kept: it is one of the project, or whoever runs the tests keeps all.
+fn is_ours(recipe: &Path) -> Result<bool> {
+    let recipes = guest::source_folder()?.join("recipes");
+    Ok(recipe.parent() == Some(recipes.as_path()) || std::env::var_os("FERRITE_KEEP_TEST_IMAGES").is_some())
+}
+
+/// Nobody else builds or removes images until the file is dropped.
+fn lock_folder(folder: &Path) -> Result<File> {
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock().context("cannot lock the folder of test images")?;
+    Ok(lock)
 }
 
 /// Writes a file that others, who write the same, may read meanwhile: they see it whole.

@@ -78,7 +78,7 @@ pub fn systemd(scenarios: &[Scenario]) -> Result<Traces> {
 }
 
 fn spec(name: &str) -> VmSpec {
-    VmSpec::new(name, MEMORY_MIB, 2).accel(AccelChoice::Tcg).on_reboot(OnReboot::Exit)
+    VmSpec::new(name, MEMORY_MIB, 1).accel(AccelChoice::Tcg).on_reboot(OnReboot::Exit)
 }
 
 /// Runs scenarios, with a fresh machine after each one that the machine did not survive.

@@ -19,6 +19,9 @@ const IN_ORDER: [&str; 5] = ["firmware", "loader", "kernel", "pid1", "usr"];
 /// Marks that come after those, in any order.
 const AFTERWARDS: [&str; 4] = ["network", "etcd", "login", "complete"];
 
+/// How often something is measured before it is held to be too much. A change for the worse is there each time.
+const SAMPLES: u32 = 3;
+
 #[test]
 fn the_image_does_what_its_users_expect() -> Result<()> {
     let image = Image::ferrite()?;
@@ -32,6 +35,8 @@ fn the_image_does_what_its_users_expect() -> Result<()> {
     let options = GuestOptions {
         ports: vec![(0, ETCD), (0, SSH)],
         public_key: Some(public_key),
+        alone: true,
+        smp: 2,
         ..GuestOptions::named("ferrite")
     };
 
@@ -41,7 +46,14 @@ fn the_image_does_what_its_users_expect() -> Result<()> {
     let budgets = Budgets::load()?;
     marks_are_complete(&mut guest)?;
     guest.check("sudo systemctl start etcd.service ssh.service")?;
-    budgets.check("idle", Fit::Loose, &idle(&mut guest)?)?;
+    let mut used = idle(&mut guest)?;
+    for _ in 1..SAMPLES {
+        if budgets.check("idle", Fit::Loose, &used).is_ok() {
+            break;
+        }
+        used = least(used, idle(&mut guest)?);
+    }
+    budgets.check("idle", Fit::Loose, &used)?;
     usr_and_root_refuse_writes(&mut guest)?;
     ssh_lets_the_key_in(&guest, &key)?;
     etcd_stores(&mut guest)?;
@@ -60,12 +72,32 @@ fn the_image_does_what_its_users_expect() -> Result<()> {
     guest.expect(&format!("ferrite-boot: USR-A ferrite {} (tries left 6)", image.recipe.version))?;
     guest.wait_for_shell()?;
     assert_eq!(guest.check("sha256sum /var/written")?, sum);
-    let marks = marks_are_complete(&mut guest)?;
-    budgets.check("boot", Fit::Loose, &after_the_kernel(&marks)?)?;
+    let mut marks = after_the_kernel(&marks_are_complete(&mut guest)?)?;
+    for _ in 1..SAMPLES {
+        if budgets.check("boot", Fit::Loose, &marks).is_ok() {
+            break;
+        }
+        guest.poweroff()?;
+        guest = Guest::start(&path, &options)?;
+        guest.wait_for_shell()?;
+        marks = least(marks, after_the_kernel(&marks_are_complete(&mut guest)?)?);
+    }
+    budgets.check("boot", Fit::Loose, &marks)?;
     // The store outlives the boot as well.
     guest.check("sudo systemctl start etcd.service")?;
     assert_eq!(get(&guest, KEY)?, Some(VALUE.to_owned()));
     guest.poweroff()
+}
+
+/// The least of two measurements: what others do on the host only ever adds to them.
+fn least<const N: usize>(
+    mut one: [(&'static str, f64); N],
+    other: [(&'static str, f64); N],
+) -> [(&'static str, f64); N] {
+    for (value, (_, least)) in one.iter_mut().zip(other) {
+        value.1 = value.1.min(least);
+    }
+    one
 }
 
 /// Reads the line `ferrite: marks a=1ms b=2ms`; prints it.

@@ -1,7 +1,7 @@
 //! Services that misbehave all at once: PID 1 keeps its size, answers, and shuts down within its limits.
 
 use anyhow::{Context as _, Result};
-use ferrite_tests::{Guest, Image, scratch};
+use ferrite_tests::{Guest, GuestOptions, Image, scratch};
 use serde_json::json;
 
 use crate::support::{GIB, options};
@@ -46,7 +46,7 @@ fn pid1_stands_what_services_and_clients_do_to_it() -> Result<()> {
     let folder = scratch()?;
     let path = folder.path().join("disk.raw");
     image.disk(&path, GIB)?;
-    let mut guest = Guest::start(&path, &options("torture"))?;
+    let mut guest = Guest::start(&path, &GuestOptions { smp: 2, ..options("torture") })?;
     guest.wait_for_shell()?;
 
     let mut torture = Torture { guest, largest: 0 };

@@ -127,7 +127,7 @@ fn an_update_beside_the_disk_the_link_and_rauc() -> Result<()> {
     fs::write(served.join("system.conf"), SYSTEM)?;
     let slot_mib = fs::metadata(&image.usr)?.len() >> 20;
 
-    let mut guest = Guest::start(&path, &GuestOptions { memory_mib: 512, ..options() })?;
+    let mut guest = Guest::start(&path, &GuestOptions { memory_mib: 512, smp: 2, ..options() })?;
     guest.wait_for_shell()?;
     wait_until_good(&mut guest)?;
     configure(&mut guest, &server)?;
