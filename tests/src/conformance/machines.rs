@@ -78,7 +78,8 @@ pub fn systemd(scenarios: &[Scenario]) -> Result<Traces> {
 }
 
 fn spec(name: &str) -> VmSpec {
-    VmSpec::new(name, MEMORY_MIB, 1).accel(AccelChoice::Tcg).on_reboot(OnReboot::Exit)
+    // Two processors: scenarios ask for the second one.
+    VmSpec::new(name, MEMORY_MIB, 2).accel(AccelChoice::Tcg).on_reboot(OnReboot::Exit)
 }
 
 /// Runs scenarios, with a fresh machine after each one that the machine did not survive.
