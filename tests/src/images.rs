@@ -163,6 +163,8 @@ impl Image {
     /// # Errors
     /// It cannot be built.
     pub fn of_recipe(path: &Path) -> Result<Self> {
+        // Before the locks, so that it goes after them when a build fails: it takes both itself.
+        let hold;
         let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
         let recipe = Recipe::load(path)?;
         let out = Self::folder()?;
@@ -170,7 +172,7 @@ impl Image {
         let _lock = lock_folder(&out)?;
         let stem = recipe.file_stem();
         let raw = out.join(format!("{stem}.raw"));
-        let hold = if is_ours(path)? { None } else { Some(Arc::new(Hold::new(&out, &stem)?)) };
+        hold = if is_ours(path)? { None } else { Some(Arc::new(Hold::new(&out, &stem)?)) };
         if !build::is_current(&raw, &recipe, path)? {
             let options = BuildOptions {
                 recipe: path.to_owned(),

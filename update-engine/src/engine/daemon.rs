@@ -201,11 +201,13 @@ impl Daemon {
                 Effect::LeaveLock => self.coordinator.leave(&self.machine),
                 Effect::Drain => self.coordinator.drain(),
                 Effect::Undrain => self.coordinator.undrain(),
-                Effect::Reboot => {
-                    if let Err(error) = std::process::Command::new("/usr/sbin/reboot").status() {
-                        eprintln!("cannot reboot: {error}");
+                Effect::Reboot => match std::process::Command::new("/usr/sbin/reboot").status() {
+                    Ok(status) if status.success() => {}
+                    problem => {
+                        eprintln!("cannot reboot: {problem:?}");
+                        self.coordinator.undrain();
                     }
-                }
+                },
                 Effect::Say(line) => eprintln!("{line}"),
             }
         }

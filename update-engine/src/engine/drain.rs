@@ -98,9 +98,12 @@ pub fn undrain(folder: &Path, id: &str) -> bool {
     if !is_active(FLEET) {
         return false;
     }
-    let told = Command::new(FLEETCTL).args(["undrain", id]).stdin(Stdio::null()).status();
-    if !told.is_ok_and(|status| status.success()) {
-        return false;
+    match Command::new(FLEETCTL).args(["undrain", id]).stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => {}
+        problem => {
+            eprintln!("this machine takes no units yet: {problem:?}");
+            return false;
+        }
     }
     match std::fs::remove_file(folder.join(MARK)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
