@@ -241,7 +241,8 @@ mod tests {
     use std::io::{BufRead as _, BufReader, Write as _};
     use std::net::TcpListener;
 
-    /// Answers every request by what `answer` makes of its path.
+    /// Answers every request by what `answer` makes of its path, one to a connection: an answer has to say
+    /// `Connection: close`, or the next request may go out on a connection that is just ending.
     fn server(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> String {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -289,10 +290,10 @@ mod tests {
             match path {
             "/long" => ok(&"x".repeat(1 << 20)),
             "/other" => {
-                b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nContent-Length: 5\r\n\r\nwrong".to_vec()
+                b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-4/9\r\nConnection: close\r\n\r\nwrong".to_vec()
             }
             "/whole" => ok("0123456789"),
-            _ => b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            _ => b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\n".to_vec(),
         }
         });
         let http = Http::new(&base).unwrap();
