@@ -182,6 +182,24 @@ impl DiskFile {
         Ok(self.file.write_all_at(&byte.map(|byte| byte ^ 1), offset)?)
     }
 
+    /// Overwrites a block of 4096 bytes with bytes that mean nothing, as a power cut may leave it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn garble_block(&mut self, offset: u64) -> Result<()> {
+        Ok(self.file.write_all_at(&[0xa5; 4096], offset)?)
+    }
+
+    /// The little-endian number of four bytes at an offset.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn u32_at(&self, offset: u64) -> Result<u32> {
+        let mut bytes = [0; 4];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
     /// Zeroes the primary copy of the table; the protective MBR stays.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use slots::{Entry, Guid, Loaded, Table};
 use super::console::{Level, chain, say};
 use super::disk::{Disk, DiskError, partition_node, size_of_node};
 use super::ext4::Superblock;
+use super::ext4::journal::{self, Restored};
 use super::mounts::{Mount, MountError};
 use super::root::{self, RootError};
 use super::state_plan::{FreshGuids, Plan, plan, relabelled};
@@ -42,6 +43,9 @@ const CHECKS: &[&[&str]] = &[
     &["-f", "-y"],
     &["-f", "-y", "-b", "98304", "-B", "4096"],
 ];
+
+/// The check before those when the journal's superblock was made again: its log is replayed from further back than need be.
+const FULL_CHECK: &[&str] = &["-f", "-p"];
 
 /// How STATE is made: tables and journal are zeroed later by the kernel, the disk is not discarded block by block, and the
 /// journal has room for what etcd and a container runtime write, not for a file server.
@@ -260,8 +264,19 @@ fn mount_or_repair(
             }
         }
     };
+    let restored = restored_journal(node);
+    if restored == Restored::Inode && !doubtful {
+        match mount_ext4(node, target) {
+            Ok(()) => {
+                say(Level::Notice, "STATE mounts with its journal back");
+                return Ok(());
+            }
+            Err(error) => last = Some(StateError::from(error)),
+        }
+    }
+    let full = (restored == Restored::Superblock).then_some(&FULL_CHECK);
     let node_text = node.to_string_lossy();
-    for options in CHECKS {
+    for options in full.into_iter().chain(CHECKS) {
         let mut arguments = options.to_vec();
         arguments.push(&node_text);
         // Bits 1 and 2: errors corrected, reboot advised (only for a mounted file system).
@@ -282,6 +297,30 @@ fn mount_or_repair(
         }
     }
     Err(last.unwrap_or(StateError::Lost { index: 0 }))
+}
+
+/// Puts back what finds the journal and reads it (SAFETY 21): a check that does not find a journal deletes it.
+fn restored_journal(node: &Path) -> Restored {
+    let device = OpenOptions::new().read(true).write(true).open(node);
+    match device.and_then(|device| journal::restore(&device)) {
+        Ok(restored) => {
+            let what = match restored {
+                Restored::Inode => {
+                    "the inode of STATE's journal was torn; it is back from the superblock's copy"
+                }
+                Restored::Superblock => {
+                    "the superblock of STATE's journal was torn; it is back from the transactions in the log"
+                }
+                Restored::Whole | Restored::Unknown => return restored,
+            };
+            say(Level::Warning, what);
+            restored
+        }
+        Err(error) => {
+            say(Level::Error, format_args!("cannot look at the journal of STATE: {error}"));
+            Restored::Unknown
+        }
+    }
 }
 
 /// Lets the mounted file system fill its partition. The kernel does this for any ext4, and a failure costs nothing but room.

@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
+use init::early::ext4::journal::{self, Restored};
 
 use super::sectors::{
     Patch, SECTOR, SECTOR_BYTES, Sectors, bytes_hash, read_vec, sector_hash, u16_at, u32_at,
@@ -155,7 +156,9 @@ impl Checker {
         known: impl Fn(u64) -> Option<Outcome>,
     ) -> Result<Outcome> {
         let mut content = None;
-        let mount = if is_accepted(file)? { Some(&MOUNT) } else { None };
+        // As `init` does before a check, by its own code; a whole inode stays as it is.
+        let journal = journal::restore(file)?;
+        let mount = (is_accepted(file)? && journal != Restored::Unknown).then_some(&MOUNT);
         let checks = mount.into_iter().chain(CHECKS);
         for (number, options) in (1 - mount.iter().count()..).zip(checks) {
             let code = self.e2fsck(work, options)?;

@@ -14,7 +14,9 @@ mod erofs;
 mod etcd_client;
 mod etcd_model;
 mod etcdctl;
+mod ext4_journal;
 mod formats;
+
 mod reboot_lock;
 mod sbom;
 mod slot;

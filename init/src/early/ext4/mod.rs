@@ -1,12 +1,17 @@
 //! The few fields of an ext4 superblock that decide what to do with STATE (Documentation/filesystems/ext4/super.rst).
 
+pub mod journal;
+
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// Byte offset of the superblock.
 const SUPERBLOCK_AT: u64 = 1024;
+/// Its bytes.
 const SUPERBLOCK_LEN: usize = 1024;
+/// Its magic number.
 const MAGIC: u16 = 0xef53;
 const STATE_HAS_ERRORS: u16 = 2;
 const INCOMPAT_64BIT: u32 = 0x80;
@@ -35,17 +40,15 @@ impl Superblock {
 
     /// Reads the fields; `None` when the magic number is not there or the block size is absurd.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let u16_at = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-        let u32_at = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        if u16_at(0x38)? != MAGIC {
+        if u16_at(bytes, 0x38)? != MAGIC {
             return None;
         }
-        let shift = u32_at(0x18).filter(|shift| *shift <= 6)?;
-        let high = if u32_at(0x60)? & INCOMPAT_64BIT == 0 { 0 } else { u32_at(0x150)? };
+        let shift = u32_at(bytes, 0x18).filter(|shift| *shift <= 6)?;
+        let high = if u32_at(bytes, 0x60)? & INCOMPAT_64BIT == 0 { 0 } else { u32_at(bytes, 0x150)? };
         Some(Self {
-            blocks: u64::from(u32_at(0x04)?) | (u64::from(high) << 32),
+            blocks: u64::from(u32_at(bytes, 0x04)?) | (u64::from(high) << 32),
             block_size: 1024 << shift,
-            has_errors: u16_at(0x3a)? & STATE_HAS_ERRORS != 0,
+            has_errors: u16_at(bytes, 0x3a)? & STATE_HAS_ERRORS != 0,
         })
     }
 
@@ -54,6 +57,16 @@ impl Superblock {
         let wanted = bytes / self.block_size;
         (wanted > self.blocks).then_some(wanted)
     }
+}
+
+/// A little-endian number; none when it is not all there.
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// As [`u16_at`], of four bytes.
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
