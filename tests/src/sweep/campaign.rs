@@ -43,11 +43,11 @@ impl Plan {
     pub const fn full(seed: u64) -> Self {
         let second = Limits { exhaustive: 6, random: 20, tears: 6, with: 2, pairs: 2, seed };
         Self {
-            scenario: Scenario { files: 6, more_boots: 2, updates: 6 },
+            scenario: Scenario { files: 6, more_boots: 3, updates: 7 },
             depth: Depth {
                 tables: Limits { exhaustive: 10, random: 200, tears: 40, with: 4, pairs: 3, seed },
                 state: Limits { exhaustive: 6, random: 20, tears: 1, with: 1, pairs: 0, seed },
-                state_share: 3,
+                state_share: 2,
                 second: Some(second),
                 from: 0,
                 until_fault: false,
@@ -247,7 +247,7 @@ fn say_report(report: &Report, tell: &mut dyn FnMut(String)) {
         "{} windows, {} choices, {} distinct states ({} needed a repair of STATE), {} of a second cut",
         report.windows, report.choices, report.states, report.repaired, report.second
     ));
-    for (window, choice, fault) in &report.faults {
-        tell(format!("FAULT in window {window}: {fault:?}: {choice:?}"));
+    for found in &report.faults {
+        tell(format!("FAULT in {found}"));
     }
 }

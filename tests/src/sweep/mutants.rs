@@ -135,7 +135,7 @@ impl Bench {
 }
 
 fn first_fault(report: &Report) -> Option<String> {
-    report.faults.first().map(|(window, choice, fault)| format!("{fault:?} (window {window}, {choice:?})"))
+    report.faults.first().map(ToString::to_string)
 }
 
 fn make_image(path: &Path, usr: &Path) -> Result<()> {

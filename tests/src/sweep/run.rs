@@ -1,6 +1,7 @@
 //! The sweep over one log: window by window, every choice a state, every state judged.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 
@@ -80,6 +81,26 @@ pub struct Sample {
     pub cut: usize,
 }
 
+/// A fault, and the state that shows it.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The number of the window, as in [`Sample`].
+    pub window: usize,
+    /// What survived of the window's writes that matter.
+    pub choice: Choice,
+    /// Those writes: first byte on the disk and length.
+    pub writes: Vec<(u64, u64)>,
+    /// What is wrong.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "window {}: {:?}: {:?} of writes", self.window, self.fault, self.choice)?;
+        self.writes.iter().try_for_each(|(offset, length)| write!(f, " {offset:#x}+{length:#x}"))
+    }
+}
+
 /// What a sweep found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -98,7 +119,7 @@ pub struct Report {
     /// States whose STATE was whole only after a repair of more than its journal.
     pub repaired: usize,
     /// The first faults.
-    pub faults: Vec<(usize, Choice, Fault)>,
+    pub faults: Vec<Found>,
     /// Distinct states to make again.
     pub samples: Vec<Sample>,
 }
@@ -175,7 +196,8 @@ pub fn sweep(subject: &Subject<'_>, depth: Depth, window_done: &mut dyn FnMut(&R
     for words in history.forbidden(subject.base, subject.log)? {
         sweep.report.unbootable += 1;
         let nothing = Choice { kept: Vec::new(), torn: Vec::new() };
-        sweep.report.faults.push((0, nothing, Fault::Unbootable(words)));
+        let fault = Fault::Unbootable(words);
+        sweep.report.faults.push(Found { window: 0, choice: nothing, writes: Vec::new(), fault });
     }
     sweep.run(window_done)?;
     Ok(sweep.report)
@@ -367,7 +389,8 @@ impl Sweep<'_> {
         }
         for fault in judged.faults {
             if report.faults.len() < KEPT_FAULTS {
-                report.faults.push((window.number, choice.clone(), fault));
+                let writes = window.writes.iter().map(|write| (write.offset, write.content.len())).collect();
+                report.faults.push(Found { window: window.number, choice: choice.clone(), writes, fault });
             }
         }
     }
