@@ -1,6 +1,7 @@
 //! Updates from a channel on the host: forward, refused while a boot is not confirmed, back by itself, resumed (SAFETY 15-20).
 
 mod faults;
+mod host;
 mod sick;
 mod speed;
 mod users;

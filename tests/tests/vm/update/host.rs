@@ -1,0 +1,162 @@
+//! How fast the engine's own code updates everything on this machine's processor and disk, without an emulator between them; as root, for a
+//! loop device: `cargo test --workspace --test vm update::host -- --ignored --nocapture`.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use builder::signing::{PublicKey, development_channel_root};
+use ferrite_tests::DiskFile;
+use init::early::disk::Disk;
+use sha2::{Digest as _, Sha256};
+use slots::{Device as _, FOOTER_VERSION, Guid, LOADER_VERSION, TrustedKey};
+use update_engine::channel::{ChannelName, Version};
+use update_engine::engine::http::Http;
+use update_engine::engine::os::Facts;
+use update_engine::engine::work::{Wish, Work};
+
+use super::*;
+
+const NAME: &str = "ferrite-host";
+/// Files of 1 MiB in each release, all of them others than in the one before.
+const FILES: u64 = 128;
+const REPEATS: usize = 5;
+
+/// A loop device over a file, past the page cache; detached when dropped.
+struct Loop(String);
+
+impl Loop {
+    fn attach(path: &Path) -> Result<Self> {
+        let mut losetup = Command::new("losetup");
+        let output = losetup.args(["--find", "--show", "--direct-io=on"]).arg(path).output()?;
+        ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(Self(String::from_utf8(output.stdout)?.trim().to_owned()))
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.0).status();
+    }
+}
+
+fn release(version: &str, files: &str) -> Result<Image> {
+    Image::of_recipe(&Image::minimal_recipe(NAME, |recipe| {
+        let recipe = recipe.replacen("version: 0.1.0\n", &format!("version: {version}\n"), 1).replacen(
+            "  usr: 128MiB",
+            "  usr: 320MiB",
+            1,
+        );
+        format!("{recipe}\n{files}")
+    })?)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[test]
+#[ignore = "a measurement for an idle machine, as root"]
+fn an_update_beside_the_disk_and_the_link() -> Result<()> {
+    let folder = scratch()?;
+    let served = folder.path().join("channel");
+    let mut channel = Channel::new(&served)?;
+    let server = FileServer::start(&served)?;
+    let base = format!("http://127.0.0.1:{}", server.port);
+    let path = folder.path().join("disk.raw");
+    let first = release("1.0.0", &noise(NAME, 0..FILES)?)?;
+    first.disk(&path, 2 * GIB)?;
+    let image = release("1.1.0", &noise(NAME, FILES..2 * FILES)?)?;
+    let published = channel.publish(&image)?;
+    let slot_bytes = std::fs::metadata(&image.usr)?.len();
+    // As a confirmed boot leaves it.
+    let mut disk = DiskFile::open(&path)?;
+    disk.set_flags("USR-A", 15, 0, true)?;
+    let passive = disk.partition("USR-B")?;
+    let footer = disk.footer("USR-A")?;
+    let slot: Guid = disk.partuuid("USR-A")?.parse().map_err(|error| anyhow!("{error}"))?;
+    drop(disk);
+    let device = Loop::attach(&path)?;
+
+    let facts = Facts {
+        disk: device.0.rsplit('/').next().context("no name")?.to_owned(),
+        slot,
+        trial: false,
+        product: NAME.to_owned(),
+        version: Version::parse("1.0.0").map_err(|error| anyhow!("{error:?}"))?,
+        root_hash: footer.verity.root_hash,
+        build_time: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs(),
+        keys: vec![TrustedKey(PublicKey::development()?.to_bytes())],
+        loader_version: LOADER_VERSION,
+        footer_version: FOOTER_VERSION,
+        rollback_floor: 0,
+        machine_id: "0".repeat(32),
+        boot_id: String::new(),
+        trusted_root: development_channel_root()?,
+    };
+    let engine = folder.path().join("engine");
+    std::fs::create_dir_all(engine.join("download"))?;
+    let work = Work { facts: Arc::new(facts), folder: engine, stop: Arc::default() };
+    let wish = Wish {
+        server: base.clone(),
+        channel: ChannelName::parse("stable").context("stable")?,
+        pinned: None,
+        denied: std::collections::BTreeSet::new(),
+        waits_its_turn: false,
+    };
+    let failed = |failure| anyhow!("{failure:?}");
+    let zeroes = vec![0; 1 << 20];
+    let (mut disk_alone, mut link, mut hash, mut update) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..REPEATS {
+        let begun = Instant::now();
+        let mut raw = Disk::open_for_content(&work.facts.disk)?;
+        for at in (passive.start..passive.start + slot_bytes).step_by(1 << 20) {
+            raw.write(at, &zeroes)?;
+        }
+        raw.flush()?;
+        disk_alone.push(begun.elapsed().as_secs_f64());
+
+        let begun = Instant::now();
+        let http = Http::new(&base).map_err(|error| anyhow!("{error}"))?;
+        let mut body = http
+            .open(&published.payload_path, &(0..published.payload_bytes))
+            .map_err(|error| anyhow!("{error}"))?;
+        let mut buffer = vec![0; 1 << 20];
+        while body.read(&mut buffer)? > 0 {}
+        link.push(begun.elapsed().as_secs_f64());
+
+        let begun = Instant::now();
+        let mut sha = Sha256::new();
+        (0..slot_bytes >> 20).for_each(|_| sha.update(&zeroes));
+        ensure!(sha.finalize().iter().any(|byte| *byte != 0));
+        hash.push(begun.elapsed().as_secs_f64());
+
+        let begun = Instant::now();
+        let checked = work.check(&wish).map_err(failed)?;
+        let release = checked.release.context("no release is offered")?;
+        let (_, proven) = work.download(&release, &base, &mut |_| {}).map_err(failed)?;
+        work.apply(Some(&proven)).map_err(failed)?;
+        update.push(begun.elapsed().as_secs_f64());
+        work.withdraw().map_err(failed)?;
+        std::fs::remove_dir_all(work.folder.join("download"))?;
+        std::fs::create_dir(work.folder.join("download"))?;
+    }
+    let mb = |bytes: u64| bytes / 1_000_000;
+    println!(
+        "update of everything: slot of {} MB, payload of {} MB; medians of {REPEATS} on this host",
+        mb(slot_bytes),
+        mb(published.payload_bytes)
+    );
+    for (what, times) in [
+        ("the disk: the slot written past the cache, flushed", disk_alone),
+        ("the link: the payload read over loopback", link),
+        ("SHA-256 of the slot, one thread", hash),
+        ("the update, from asking the channel to the flip", update),
+    ] {
+        println!("{:7.2} s  {what}", median(times));
+    }
+    Ok(())
+}
