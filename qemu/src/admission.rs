@@ -12,6 +12,8 @@ use crate::folder::{FolderError, of_user, open_lock};
 
 /// How often a waiting process looks again. A VM runs for seconds to minutes.
 const LOOK_AGAIN: Duration = Duration::from_millis(150);
+/// VMs that run at once for each processor of the host.
+const VMS_A_PROCESSOR: u32 = 2;
 /// More files than any host runs VMs.
 const MAX_FILES: usize = 256;
 
@@ -46,7 +48,7 @@ pub struct Capacity {
 /// What one VM or one group of VMs takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Demand {
-    /// Number of VMs.
+    /// Number of VMs; one with several processors counts as that many.
     pub vms: u32,
     /// Their memory together, in MiB.
     pub memory_mib: u64,
@@ -64,7 +66,8 @@ impl Demand {
 }
 
 impl Capacity {
-    /// This host's: a VM a processor, three quarters of the memory; `FERRITE_VM_SLOTS` overrides the number.
+    /// This host's: two VMs a processor, since a machine that is up mostly waits, and three quarters of the memory;
+    /// `FERRITE_VM_SLOTS` overrides the number.
     ///
     /// # Errors
     /// A value of `FERRITE_VM_SLOTS` that is no such number.
@@ -75,9 +78,8 @@ impl Capacity {
                 .ok()
                 .filter(|vms| (1..=256).contains(vms))
                 .ok_or(AdmissionError::BadSlots(text))?,
-            Err(_) => {
-                std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(256))
-            }
+            Err(_) => std::thread::available_parallelism()
+                .map_or(1, |n| u32::try_from(n.get()).map_or(256, |n| n.saturating_mul(VMS_A_PROCESSOR))),
         };
         let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         // Without a figure memory does not limit.

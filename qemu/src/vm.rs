@@ -130,7 +130,7 @@ impl Emulator {
     /// The description is wrong, a file is missing, QEMU refuses.
     pub fn start(&self, spec: &VmSpec, serial: Serial) -> Result<Vm, VmError> {
         check(spec).map_err(|source| VmError::Spec { name: spec.name.clone(), source })?;
-        let demand = Demand { vms: 1, memory_mib: u64::from(spec.memory_mib) + OVERHEAD_MIB };
+        let demand = Demand { vms: spec.smp, memory_mib: u64::from(spec.memory_mib) + OVERHEAD_MIB };
         let admission = admit(demand, &|line| self.notice.say(line))?;
         self.start_admitted(spec, serial, Some(admission))
     }

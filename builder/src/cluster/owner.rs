@@ -113,7 +113,7 @@ pub fn run(plan: Plan, emulator: Emulator) -> Result<()> {
 fn demand(plan: &Plan) -> Result<Demand> {
     let vms = u64::try_from(plan.nodes)?;
     let memory_mib = vms * (u64::from(plan.memory) + OVERHEAD_MIB);
-    Ok(Demand { vms: u32::try_from(plan.nodes)?, memory_mib })
+    Ok(Demand { vms: u32::try_from(plan.nodes)?.saturating_mul(plan.smp), memory_mib })
 }
 
 /// The folder of certificates, with the authority's and the client's, when etcd speaks TLS.
