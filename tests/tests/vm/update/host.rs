@@ -53,11 +53,6 @@ fn release(version: &str, files: &str) -> Result<Image> {
     })?)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 #[test]
 #[ignore = "a measurement for an idle machine, as root"]
 fn an_update_beside_the_disk_and_the_link() -> Result<()> {

@@ -183,6 +183,11 @@ fn noise_of(number: u64) -> impl Iterator<Item = u8> {
     .flatten()
 }
 
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
 fn wait_for(mut done: impl FnMut() -> bool, what: &str) -> Result<()> {
     let begun = Instant::now();
     while !done() {

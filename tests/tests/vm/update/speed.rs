@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use ferrite_tests::channel::{Channel, FileServer};
 use ferrite_tests::{Guest, GuestOptions, Image, Tools, scratch};
 
-use super::{configure, noise, options};
+use super::{configure, median, noise, options};
 use crate::support::{GIB, wait_until_good};
 
 const NAME: &str = "ferrite-speed";
@@ -103,11 +103,6 @@ fn seconds(guest: &mut Guest, command: &str) -> Result<f64> {
         [from, to] => Ok(to - from),
         _ => anyhow::bail!("{text:?}"),
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 #[test]
