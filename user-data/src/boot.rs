@@ -396,7 +396,11 @@ impl Boot {
             self.kept.write_record(&record).map_err(BootError::Store)?;
             if is_new {
                 let path = self.kept.journey().map_err(BootError::Store)?;
-                journey = Journey::begin(&path).map_err(BootError::Store)?;
+                let steps = [Stage::Early, Stage::Configure, Stage::Start]
+                    .into_iter()
+                    .flat_map(|stage| plan.due(stage, is_new))
+                    .map(|planned| &planned.step);
+                journey = Journey::begin(&path, &self.root, steps).map_err(BootError::Store)?;
             }
         }
         let mut executor = Executor::new(&self.root, &facts.fetched, &instance).map_err(BootError::Root)?;
@@ -404,7 +408,7 @@ impl Boot {
         let is_allowed = |planned: &&Planned| !self.is_volatile || lets_people_in(&planned.step);
         for stage in [Stage::Early, Stage::Configure, Stage::Start] {
             let steps = plan.due(stage, is_new).filter(is_allowed);
-            failed.extend(executor.run(steps, plan.on_failure, &mut journey));
+            failed.extend(executor.run(steps, plan.on_failure, &journey));
             if !failed.is_empty() && plan.on_failure == OnFailure::StopBoot {
                 break;
             }
@@ -481,7 +485,7 @@ impl Boot {
             Executor::new(&self.root, &ready.facts.fetched, &record.instance).map_err(BootError::Root)?;
         let told_late = ready.plan.steps.iter().filter(|planned| is_environment(planned));
         let steps = told_late.chain(ready.plan.due(Stage::Final, is_new));
-        let failed = executor.run(steps, ready.plan.on_failure, &mut Journey::unnoted());
+        let failed = executor.run(steps, ready.plan.on_failure, &Journey::unnoted());
         executor.notes.iter().for_each(|note| tell(note));
         failed.iter().for_each(|line| complain(line));
         status(if failed.is_empty() { "all done" } else { "failed: see the journal" });

@@ -9,6 +9,7 @@ use image_config::user_data::plan::{
 use init::boot::sysusers::{self, database::Database};
 
 use super::files::{FileError, Files};
+use crate::journey::Earlier;
 
 /// Numbers of people, from below; Debian's `UID_MIN` to what the recipe's own users may have.
 const PEOPLE: (u32, u32) = (1000, 59_999);
@@ -226,7 +227,7 @@ impl<'a> Accounts<'a> {
             append: Vec::new(),
             existing: Existing::Replace,
         };
-        Ok(self.files.write(&file, Some(bytes), &[], true)?)
+        Ok(self.files.write(&file, Some(bytes), &[], Earlier::Made)?)
     }
 
     fn sudo(&self, user: &User) -> Result<(), AccountError> {

@@ -16,6 +16,8 @@ use rustix::fs::{
     readlinkat, renameat, symlinkat, unlinkat,
 };
 
+use crate::journey::Earlier;
+
 /// Permissions of what has none written.
 const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
@@ -92,8 +94,8 @@ impl Files {
             .map_err(|error| failed("reach", path)(error))
     }
 
-    /// Writes a file: all of it beside its place, which it then takes. `base` is what is in the way of its contents: bytes that an
-    /// earlier, interrupted run began with.
+    /// Writes a file: all of it beside its place, which it then takes. What an earlier, interrupted run has made is replaced, and what it
+    /// has appended is taken away first.
     ///
     /// # Errors
     /// [`FileError`]
@@ -102,12 +104,16 @@ impl Files {
         file: &File,
         contents: Option<&[u8]>,
         append: &[&[u8]],
-        may_replace: bool,
+        earlier: Earlier,
     ) -> Result<(), FileError> {
         let path = &file.path;
         let place = self.place(path)?;
         let present = status(&place, path)?;
-        if contents.is_some() && present.is_some() && file.existing == Existing::Refuse && !may_replace {
+        if contents.is_some()
+            && present.is_some()
+            && file.existing == Existing::Refuse
+            && earlier != Earlier::Made
+        {
             return Err(FileError::Exists { path: path.clone() });
         }
         let regular = present.as_ref().filter(|status| kind(status) == FileType::RegularFile);
@@ -117,11 +123,14 @@ impl Files {
             (None, Some(_)) => read(&place, path)?,
             (None, None) => Vec::new(),
         };
+        if let Earlier::Appended(length) = earlier {
+            bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
         append.iter().for_each(|more| bytes.extend(*more));
         if present.as_ref().is_some_and(|status| kind(status) == FileType::Directory) {
             self.clear(&place, path, file.existing)?;
         }
-        put(&place, path, &bytes, access)
+        put(&place, path, &bytes, access, contents.is_none())
     }
 
     /// Makes a folder, or gives one that is there its mode and owner.
@@ -237,8 +246,9 @@ impl Files {
     }
 }
 
-/// Writes beside the place and renames: whoever looks sees the old file or the new one.
-fn put(place: &Place, path: &str, bytes: &[u8], access: Access) -> Result<(), FileError> {
+/// Writes beside the place and renames: whoever looks sees the old file or the new one. One that `holds_others`, which nobody could write again,
+/// reaches the disk before.
+fn put(place: &Place, path: &str, bytes: &[u8], access: Access, holds_others: bool) -> Result<(), FileError> {
     let beside = format!(".{}.ferrite", place.name);
     // Names have 255 bytes at most.
     let beside = if beside.len() > 255 { ".ferrite-new".to_owned() } else { beside };
@@ -251,6 +261,7 @@ fn put(place: &Place, path: &str, bytes: &[u8], access: Access) -> Result<(), Fi
     let written = file
         .write_all(bytes)
         .and_then(|()| own(&file, access))
+        .and_then(|()| if holds_others { file.sync_all() } else { Ok(()) })
         .and_then(|()| Ok(renameat(&place.folder, beside.as_str(), &place.folder, place.name.as_str())?));
     written.map_err(|error| {
         let _gone = unlinkat(&place.folder, beside.as_str(), AtFlags::empty());
@@ -326,14 +337,21 @@ mod tests {
     fn a_file_is_written_whole_with_its_mode_and_the_folders_above_it() {
         let (root, files) = tree();
         files
-            .write(&File { mode: Some(0o4750), ..file("/etc/a/b") }, Some(b"one\n"), &[b"two"], false)
+            .write(
+                &File { mode: Some(0o4750), ..file("/etc/a/b") },
+                Some(b"one\n"),
+                &[b"two"],
+                Earlier::Nothing,
+            )
             .unwrap();
         assert_eq!((text(&root, "etc/a/b").as_str(), mode(&root, "etc/a/b")), ("one\ntwo", 0o4750));
         assert_eq!(mode(&root, "etc/a"), 0o755);
         // Without contents what is there stays, and so does its mode.
-        files.write(&file("/etc/a/b"), None, &[b"!"], false).unwrap();
+        files.write(&file("/etc/a/b"), None, &[b"!"], Earlier::Nothing).unwrap();
         assert_eq!((text(&root, "etc/a/b").as_str(), mode(&root, "etc/a/b")), ("one\ntwo!", 0o4750));
-        files.write(&file("/etc/new"), None, &[], false).unwrap();
+        files.write(&file("/etc/a/b"), None, &[b"!?"], Earlier::Appended(7)).unwrap();
+        assert_eq!(text(&root, "etc/a/b"), "one\ntwo!?", "what a cut run appended is not there twice");
+        files.write(&file("/etc/new"), None, &[], Earlier::Nothing).unwrap();
         assert_eq!((text(&root, "etc/new").as_str(), mode(&root, "etc/new")), ("", 0o644));
         assert_eq!(
             std::fs::read_dir(root.path().join("etc/a")).unwrap().count(),
@@ -346,15 +364,15 @@ mod tests {
     fn what_exists_is_kept_where_it_must_be() {
         let (root, files) = tree();
         let keep = File { existing: Existing::Refuse, ..file("/f") };
-        files.write(&keep, Some(b"1"), &[], false).unwrap();
-        let error = files.write(&keep, Some(b"2"), &[], false).unwrap_err();
+        files.write(&keep, Some(b"1"), &[], Earlier::Nothing).unwrap();
+        let error = files.write(&keep, Some(b"2"), &[], Earlier::Nothing).unwrap_err();
         assert_eq!(error.to_string(), "/f exists already, and `overwrite` is not set");
-        files.write(&keep, Some(b"3"), &[], true).unwrap();
+        files.write(&keep, Some(b"3"), &[], Earlier::Made).unwrap();
         assert_eq!(text(&root, "f"), "3");
         let folder =
             |existing| Directory { path: "/d".to_owned(), mode: Some(0o700), owner: owner(), existing };
         files.make_folder(&folder(Existing::Refuse), false).unwrap();
-        files.write(&file("/d/x"), Some(b"x"), &[], false).unwrap();
+        files.write(&file("/d/x"), Some(b"x"), &[], Earlier::Nothing).unwrap();
         files.make_folder(&folder(Existing::Refuse), false).unwrap();
         assert_eq!((text(&root, "d/x").as_str(), mode(&root, "d")), ("x", 0o700));
         files.make_folder(&folder(Existing::Replace), false).unwrap();
@@ -369,16 +387,16 @@ mod tests {
         symlink("/real", root.path().join("inside")).unwrap();
         symlink(outside.path(), root.path().join("out")).unwrap();
         symlink("../../../../etc", root.path().join("up")).unwrap();
-        files.write(&file("/inside/f"), Some(b"f"), &[], false).unwrap();
+        files.write(&file("/inside/f"), Some(b"f"), &[], Earlier::Nothing).unwrap();
         assert_eq!(text(&root, "real/f"), "f", "an absolute link is one of the tree");
         // The tree has no such folder, so it is made in the tree.
-        files.write(&file("/out/f"), Some(b"f"), &[], false).unwrap();
-        files.write(&file("/up/f"), Some(b"f"), &[], false).unwrap();
+        files.write(&file("/out/f"), Some(b"f"), &[], Earlier::Nothing).unwrap();
+        files.write(&file("/up/f"), Some(b"f"), &[], Earlier::Nothing).unwrap();
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
         assert_eq!(text(&root, "etc/f"), "f");
         // A link at the path itself is replaced, not followed.
         symlink("/real/f", root.path().join("last")).unwrap();
-        files.write(&file("/last"), Some(b"new"), &[], false).unwrap();
+        files.write(&file("/last"), Some(b"new"), &[], Earlier::Nothing).unwrap();
         assert_eq!((text(&root, "real/f").as_str(), text(&root, "last").as_str()), ("f", "new"));
     }
 
@@ -397,7 +415,7 @@ mod tests {
         assert!(files.link(&link("b", false, Existing::Refuse), false).is_err());
         files.link(&link("b", false, Existing::Replace), false).unwrap();
         assert_eq!(std::fs::read_link(root.path().join("l")).unwrap(), Path::new("b"));
-        files.write(&file("/f"), Some(b"f"), &[], false).unwrap();
+        files.write(&file("/f"), Some(b"f"), &[], Earlier::Nothing).unwrap();
         files.link(&link("/f", true, Existing::Replace), false).unwrap();
         assert_eq!(std::fs::metadata(root.path().join("l")).unwrap().nlink(), 2);
     }
@@ -406,7 +424,7 @@ mod tests {
     fn an_owner_that_nobody_knows_is_named() {
         let (_root, files) = tree();
         let owner = Owner { user: Some(Account::Name("nobody-here".to_owned())), group: None };
-        let error = files.write(&File { owner, ..file("/f") }, Some(b""), &[], false).unwrap_err();
+        let error = files.write(&File { owner, ..file("/f") }, Some(b""), &[], Earlier::Nothing).unwrap_err();
         assert_eq!(error.to_string(), "/f: there is no user nobody-here");
     }
 }

@@ -9,6 +9,7 @@ use image_config::user_data::plan::{Account, AssignmentFile, Existing, File, Lin
 use init::boot::identity;
 
 use super::files::{FileError, Files};
+use crate::journey::Earlier;
 
 /// The name that QEMU's host has given the machine.
 const HOSTS_WORD: &str = "sys/firmware/qemu_fw_cfg/by_name/opt/ferrite/hostname";
@@ -51,7 +52,7 @@ fn put(files: &Files, path: &str, mode: u16, text: &[u8]) -> Result<(), MachineE
         append: Vec::new(),
         existing: Existing::Replace,
     };
-    Ok(files.write(&file, Some(text), &[], true)?)
+    Ok(files.write(&file, Some(text), &[], Earlier::Made)?)
 }
 
 /// The file with the machine's name.

@@ -18,7 +18,7 @@ use self::files::{FileError, Files};
 use self::machine::MachineError;
 use self::scripts::ScriptError;
 use self::units::UnitError;
-use crate::journey::Journey;
+use crate::journey::{Earlier, Journey};
 
 /// Why a step was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +41,6 @@ pub enum StepError {
     /// A remote content that was not fetched.
     #[error("{0} was not fetched")]
     NotFetched(String),
-    /// What was done cannot be noted.
-    #[error("cannot note what was done")]
-    Journey(#[source] io::Error),
 }
 
 /// What steps need besides themselves.
@@ -53,7 +50,7 @@ pub struct Executor<'a> {
     files: Files,
     fetched: &'a BTreeMap<Resource, Vec<u8>>,
     instance: &'a str,
-    /// Paths that this run has written anew.
+    /// Files that this run has written.
     rewritten: BTreeSet<String>,
     /// Lines for the log that are no failures.
     pub notes: Vec<String>,
@@ -82,7 +79,7 @@ impl<'a> Executor<'a> {
         &mut self,
         steps: impl Iterator<Item = &'p Planned>,
         on_failure: OnFailure,
-        journey: &mut Journey,
+        journey: &Journey,
     ) -> Vec<String> {
         let mut failed = Vec::new();
         for planned in steps {
@@ -96,7 +93,7 @@ impl<'a> Executor<'a> {
         failed
     }
 
-    fn take(&mut self, step: &Step, journey: &mut Journey) -> Result<(), StepError> {
+    fn take(&mut self, step: &Step, journey: &Journey) -> Result<(), StepError> {
         let accounts = Accounts::new(&self.root, &self.files);
         match step {
             Step::SetHostname(name) => machine::set_hostname(&self.root, &self.files, name)?,
@@ -111,7 +108,6 @@ impl<'a> Executor<'a> {
             }
             Step::MakeDirectory(folder) => {
                 self.files.make_folder(folder, journey.has_made(&folder.path))?;
-                journey.made(&folder.path).map_err(StepError::Journey)?;
             }
             Step::WriteFile(file) => {
                 self.write(file, journey)?;
@@ -121,7 +117,6 @@ impl<'a> Executor<'a> {
             }
             Step::MakeLink(link) => {
                 self.files.link(link, journey.has_made(&link.path))?;
-                journey.made(&link.path).map_err(StepError::Journey)?;
             }
             Step::SetAssignments(wish) => machine::assign(&self.root, &self.files, wish)?,
             Step::WriteHosts { hostname } => machine::write_hosts(&self.files, hostname.as_deref())?,
@@ -138,20 +133,17 @@ impl<'a> Executor<'a> {
         Ok(())
     }
 
-    fn write(&mut self, file: &File, journey: &mut Journey) -> Result<(), StepError> {
-        let only_appends = file.contents.is_none() && !file.append.is_empty();
-        // What an interrupted run has appended is not appended twice, unless what it was appended to is written anew.
-        let appended = format!("appended to {}", file.path);
-        if only_appends && journey.has_made(&appended) && !self.rewritten.contains(&file.path) {
-            return Ok(());
-        }
+    fn write(&mut self, file: &File, journey: &Journey) -> Result<(), StepError> {
         let contents = file.contents.as_ref().map(|contents| self.bytes(contents)).transpose()?;
         let append: Result<Vec<&[u8]>, _> = file.append.iter().map(|more| self.bytes(more)).collect();
-        self.files.write(file, contents, &append?, journey.has_made(&file.path))?;
-        if contents.is_some() {
-            self.rewritten.insert(file.path.clone());
-        }
-        journey.made(if only_appends { &appended } else { &file.path }).map_err(StepError::Journey)
+        // What an interrupted run has appended is not appended twice, unless this run has written the file already.
+        let earlier = match journey.earlier(file) {
+            Earlier::Appended(_) if self.rewritten.contains(&file.path) => Earlier::Nothing,
+            earlier => earlier,
+        };
+        self.files.write(file, contents, &append?, earlier)?;
+        self.rewritten.insert(file.path.clone());
+        Ok(())
     }
 
     fn bytes<'c>(&'c self, contents: &'c Contents) -> Result<&'c [u8], StepError> {
