@@ -1,8 +1,9 @@
 //! What the tests of the minimal image share.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use ferrite_tests::{DiskFile, Guest, GuestOptions, Image};
 
 pub const MIB: u64 = 1 << 20;
@@ -57,4 +58,16 @@ files:
       WantedBy=multi-user.target
 "
     )
+}
+
+/// Waits for something outside a machine.
+pub fn wait_for(mut done: impl FnMut() -> bool, what: &str) -> Result<()> {
+    let begun = Instant::now();
+    while !done() {
+        if begun.elapsed() > Duration::from_secs(240) {
+            bail!("waited in vain for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }

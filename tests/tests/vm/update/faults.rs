@@ -95,7 +95,7 @@ fn a_server_that_goes_away_and_comes_back_costs_only_time() -> Result<()> {
     // Connections break in the middle, and none is taken after them.
     server.vanish_after(3 << 20);
     guest.check("update_engine_client update --no-wait")?;
-    super::wait_for(|| server.refused() > 2, "the machine to ask again")?;
+    crate::support::wait_for(|| server.refused() > 2, "the machine to ask again")?;
     let status = guest.check("update_engine_client status")?;
     assert!(!status.contains("staged"), "{status}");
     server.come_back();

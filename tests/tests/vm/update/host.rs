@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use builder::signing::{PublicKey, development_channel_root};

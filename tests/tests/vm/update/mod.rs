@@ -8,13 +8,12 @@ mod users;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use ferrite_tests::channel::{Channel, FileServer};
 use ferrite_tests::{Guest, GuestOptions, Image, scratch, write_whole};
 
-use crate::support::{GIB, failing_member, running_slot, wait_until_good};
+use crate::support::{GIB, failing_member, running_slot, wait_for, wait_until_good};
 
 const NAME: &str = "ferrite-update";
 const RESUMED: &str = "ferrite-resume";
@@ -186,15 +185,4 @@ fn noise_of(number: u64) -> impl Iterator<Item = u8> {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-fn wait_for(mut done: impl FnMut() -> bool, what: &str) -> Result<()> {
-    let begun = Instant::now();
-    while !done() {
-        if begun.elapsed() > Duration::from_secs(240) {
-            bail!("waited in vain for {what}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

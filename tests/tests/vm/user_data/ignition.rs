@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256, Sha512};
 
 use super::{KEY, NETWORK_UNIT, UNIT, cat, status};
-use crate::support::{GIB, options};
+use crate::support::{GIB, options, wait_for};
 
 fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -189,5 +189,41 @@ fn a_machine_that_ignition_cannot_configure_stops_in_a_shell_with_the_reason() -
     }
     // The next boot begins again, and its own file of this one is no obstacle.
     guest.check("test -e /etc/first && grep -q '^/etc/first$' /var/lib/ferrite/user-data/journey")?;
+    guest.poweroff()
+}
+
+/// Cuts while the machine is being configured: each boot goes on, its own files are no obstacle, and nothing is appended twice.
+#[test]
+fn a_machine_that_is_cut_off_while_ignition_configures_it_is_configured_later() -> Result<()> {
+    let folder = scratch()?;
+    let disk = folder.path().join("disk.raw");
+    Image::minimal()?.disk(&disk, GIB)?;
+    let server = FileServer::start(BTreeMap::from([("/last".to_owned(), b"last".to_vec())]))?;
+    let many = (0..400).map(|number| json!({ "path": format!("/etc/many/{number:03}"), "contents": { "source": format!("data:,{number}") } }));
+    let mut files: Vec<Value> = many.collect();
+    files.push(json!({ "path": "/etc/grown", "append": [{ "source": "data:,once" }] }));
+    files.push(json!({ "path": "/etc/zz-last", "contents": { "source": server.url("/last") } }));
+    let config =
+        serde_json::to_vec(&json!({ "ignition": { "version": "3.3.0" }, "storage": { "files": files } }))?;
+    let start = |name| {
+        Guest::start_with(&disk, &options(name), |spec| spec.fw_cfg("opt/com.coreos/config", config.clone()))
+    };
+    for cut in 1..=3 {
+        let guest = start("ignition-cut")?;
+        // When it has this, it has all that it needs, and begins to write.
+        wait_for(|| server.asked().len() >= cut, "the machine to fetch")?;
+        guest.cut_power();
+    }
+    let mut guest = start("ignition-cut")?;
+    guest.wait_for_shell()?;
+    guest.check("systemctl start multi-user.target")?;
+    let told = status(&mut guest, NETWORK_UNIT)?;
+    assert!(told.contains("fw_cfg opt/com.coreos/config: applied"), "{told}");
+    guest.check("for i in $(seq 0 399); do grep -qx $i /etc/many/$(printf %03d $i) || exit 1; done")?;
+    assert_eq!(
+        (cat(&mut guest, "/etc/grown")?.as_str(), cat(&mut guest, "/etc/zz-last")?.as_str()),
+        ("once", "last")
+    );
+    guest.check("! test -e /var/lib/ferrite/user-data/journey")?;
     guest.poweroff()
 }
