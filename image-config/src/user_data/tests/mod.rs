@@ -1,9 +1,9 @@
 //! Texts to plans, as a machine would make them.
 
-use std::io::Write;
-use std::time::Instant;
+mod ignition;
+mod limits;
 
-use proptest::prelude::*;
+use std::io::Write;
 
 use super::plan::{Contents, Existing, File, Frequency, MachinePlan, OnFailure, Stage, Step, UnitCommand};
 use super::{Address, Addresses, Facts, Metadata, Outcome, UserData};
@@ -60,7 +60,13 @@ fn inline(file: &File) -> String {
     bytes.collect()
 }
 
-const SEED_003: &str = include_str!("../../tests/seeds/user-data.yml");
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+const SEED_003: &str = include_str!("../../../tests/seeds/user-data.yml");
 
 #[test]
 fn the_slip_of_the_talk_is_pointed_at() {
@@ -458,12 +464,6 @@ fn a_broken_config_still_lets_its_author_in() {
     assert!(matches!(steps[..], [Step::SetHostname(_), Step::AuthorizeKeys(_)]), "{steps:?}");
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
 #[test]
 fn packed_user_data_is_unpacked() {
     let packed = gzip(b"#cloud-config\nhostname: x\n");
@@ -473,290 +473,10 @@ fn packed_user_data_is_unpacked() {
     assert!(UserData::read("u", &packed[..packed.len() - 3]).unwrap_err().to_string().contains("broken"));
 }
 
-/// Refused within this time on a busy machine: the work itself is a fraction of a second.
-const PATIENCE: u64 = 20;
-
-#[track_caller]
-fn refused_in_time(bytes: &[u8]) -> String {
-    let start = Instant::now();
-    let text = match UserData::read("u", bytes) {
-        Ok(data) => data.validate().unwrap_err().to_string(),
-        Err(found) => found.to_string(),
-    };
-    assert!(start.elapsed().as_secs() < PATIENCE, "{:?}", start.elapsed());
-    assert!(text.len() < 100_000, "{} bytes of findings", text.len());
-    text
-}
-
-#[test]
-fn too_much_of_anything_is_refused_in_bounded_time() {
-    let yaml = |body: &str| format!("#cloud-config\n{body}");
-    let ten_megabytes = yaml(&"# x\n".repeat(2_500_000));
-    assert!(refused_in_time(ten_megabytes.as_bytes()).contains("larger than 8 MiB"));
-    assert!(refused_in_time(&gzip(ten_megabytes.as_bytes())).contains("unpacks to more than 8 MiB"));
-
-    let flow = yaml(&format!("a: {}{}", "[".repeat(10_000), "]".repeat(10_000)));
-    assert!(refused_in_time(flow.as_bytes()).contains("recursion limit"));
-    let block = yaml(&format!("a:\n {}x\n", "- ".repeat(10_000)));
-    assert!(refused_in_time(block.as_bytes()).contains("recursion limit"));
-    let open = yaml(&"[".repeat(8_000_000));
-    assert!(refused_in_time(open.as_bytes()).contains("more than"));
-    // As deep as what gets past the first look, in the way that costs the parser most.
-    for body in ["[".repeat(17_000), "{a: ".repeat(12_000), "- ".repeat(400_000), "? ".repeat(400_000)] {
-        refused_in_time(yaml(&body).as_bytes());
-    }
-    assert!(refused_in_time(yaml(&"{a: ".repeat(200_000)).as_bytes()).contains("too many brackets"));
-
-    let laughs = (1..30).fold("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, level| {
-        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-        format!("{text}a{level}: &a{level} [{aliases}]\n")
-    });
-    let found = refused_in_time(yaml(&laughs).as_bytes());
-    assert!(found.contains("more than 100000 values") || found.contains("repetition limit"), "{found}");
-    let long = yaml(&format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(1_000_000), "*a, ".repeat(1000)));
-    assert!(refused_in_time(long.as_bytes()).contains("MiB of text"));
-
-    let json = format!("{{\"ignition\": {}", "[".repeat(10_000));
-    assert!(refused_in_time(json.as_bytes()).contains("levels deep"));
-    let many = yaml(&"x: 1\n".repeat(40_000));
-    assert!(refused_in_time(many.as_bytes()).contains("findings are not shown"));
-}
-
-#[test]
-fn ignition_becomes_the_same_kind_of_plan() {
-    let text = r#"{
-  "ignition": {"version": "3.4.0", "timeouts": {"httpTotal": 30}},
-  "passwd": {"users": [{"name": "core", "sshAuthorizedKeys": ["ssh-ed25519 AAAA x"]}]},
-  "storage": {
-    "files": [
-      {"path": "/opt/b/file", "mode": 420, "contents": {"source": "data:,hello%0A"}, "overwrite": true},
-      {"path": "/etc/remote", "contents": {"source": "https://example.com/x", "compression": "gzip"}},
-      {"path": "/etc/issue", "append": [{"source": "data:,more"}]}
-    ],
-    "directories": [{"path": "/opt/b", "mode": 448, "user": {"name": "core"}}],
-    "links": [{"path": "/etc/link", "target": "issue"}]
-  },
-  "systemd": {"units": [
-    {"name": "a.service", "enabled": true, "contents": "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n",
-     "dropins": [{"name": "10.conf", "contents": "[Service]\nRestart=no\n"}]},
-    {"name": "b.service", "mask": true}
-  ]}
-}"#;
-    let (plan, warnings) = plan(text);
-    assert_eq!(warnings, [""; 0]);
-    assert_eq!(plan.on_failure, OnFailure::StopBoot);
-    assert_eq!(plan.fetch.total.map(|it| it.as_secs()), Some(30));
-    assert_eq!(
-        plan.resources().into_iter().map(|it| it.url.as_str()).collect::<Vec<_>>(),
-        ["https://example.com/x"]
-    );
-    assert!(plan.steps.iter().all(|it| it.stage == Stage::Configure));
-    let paths: Vec<_> = plan
-        .steps
-        .iter()
-        .filter_map(|it| match &it.step {
-            Step::WriteFile(file) => Some(file.path.as_str()),
-            Step::MakeDirectory(it) => Some(it.path.as_str()),
-            Step::MakeLink(it) => Some(it.path.as_str()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(
-        paths,
-        [
-            "/etc/issue",
-            "/etc/link",
-            "/etc/remote",
-            "/opt/b",
-            "/opt/b/file",
-            "/etc/systemd/system/a.service",
-            "/etc/systemd/system/a.service.d/10.conf",
-            "/etc/systemd/system-preset/20-ignition.preset",
-            "/etc/.ignition-result.json",
-        ]
-    );
-}
-
-#[test]
-fn mistakes_of_ignition_are_told_with_path_and_place() {
-    let text = r#"{
-  "ignition": {"version": "3.0.0", "config": {"merge": [{"source": "ftp://x"}]}},
-  "storage": {
-    "files": [
-      {"path": "etc/x", "mode": 99999},
-      {"path": "/etc/x", "overwrite": true},
-      {"path": "/etc/x", "contents": {"source": "data:,x", "verification": {"hash": "md5-0"}, "httpHeaders": []}},
-      {"path": "/etc/y", "mode": "0644", "user": {"id": 1, "name": "x"}},
-      {"path": "/etc/z", "mode": 644, "contnets": {}}
-    ],
-    "disks": [{"device": "/dev/sdb"}]
-  },
-  "systemd": {"units": [{"name": "a"}, {"name": "b.service", "dropins": [{"name": "x"}]}, {"enabled": true}]}
-}"#;
-    let found = findings(text);
-    let want = [
-        (2, 68, "$.ignition.config.merge.0.source: invalid url scheme"),
-        (5, 16, "$.storage.files.0.path: path not absolute"),
-        (5, 33, "$.storage.files.0.mode: illegal file mode"),
-        (6, 39, "$.storage.files.1.overwrite: overwrite must be false"),
-        (7, 16, "$.storage.files.2.path: duplicate entry defined"),
-        (7, 85, "$.storage.files.2.contents.verification.hash: unrecognized hash function"),
-        (7, 95, "$.storage.files.2.contents.httpHeaders: unused key"),
-        (8, 34, "$.storage.files.3.mode: a whole number belongs here"),
-        (8, 50, "$.storage.files.3.user: cannot set both id and name"),
-        (9, 34, "$.storage.files.4.mode: 644 is 0o1204"),
-        (9, 39, "$.storage.files.4.contnets: unused key"),
-        (11, 14, "$.storage.disks: not supported"),
-        (13, 34, "$.systemd.units.0.name: invalid systemd unit extension"),
-        (13, 83, "$.systemd.units.1.dropins.0.name: invalid systemd drop-in extension"),
-        (13, 91, "$.systemd.units.2.name: the key is missing"),
-    ];
-    for (line, column, message) in want {
-        assert!(
-            found.iter().any(|it| (it.1, it.2) == (line, column) && it.3.starts_with(message)),
-            "{line}:{column} {message}\n{found:#?}"
-        );
-    }
-    assert_eq!(found.len(), want.len(), "{found:#?}");
-    for (version, message) in
-        [("2.3.0", "unsupported config version `2.3.0`"), ("3.9.0", "unsupported"), ("x", "unsupported")]
-    {
-        let found = findings(&format!("{{\"ignition\": {{\"version\": \"{version}\"}}}}"));
-        assert!(found[0].3.contains(message), "{found:?}");
-    }
-    assert!(findings("{}")[0].3.contains("not an Ignition config"));
-    assert!(findings("{\"ignition\": {\"version\": \"3.0.0\"}")[0].3.contains("never closed"));
-}
-
-#[test]
-fn findings_of_a_config_do_not_wait_for_what_it_names() {
-    let text = r#"{"ignition": {"version": "3.5.0", "config": {"merge": [{"source": "https://h/a"}]}}, "storege": {}}"#;
-    let found = findings(text);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].3.contains("unused key `storege`"), "{found:?}");
-}
-
 #[test]
 fn a_config_that_is_no_mapping_is_refused() {
     assert_eq!(findings("#cloud-config\n- a\n")[0].3, "a mapping belongs here, not a list");
     assert_eq!(findings("#cloud-config\nhello\n")[0].3, "a mapping belongs here, not text");
     assert_eq!(findings("#cloud-config\n"), []);
     assert_eq!(findings("#cloud-config\n# nothing\n---\n"), []);
-}
-
-#[test]
-fn configs_that_are_named_are_fetched_and_merged() {
-    let parent = r#"{"ignition": {"version": "3.5.0", "config": {"merge": [
-        {"source": "https://h/a"},
-        {"source": "data:,%7B%22ignition%22:%7B%22version%22:%223.0.0%22%7D,%22storage%22:%7B%22files%22:%5B%7B%22path%22:%22/etc/inline%22%7D%5D%7D%7D"}
-    ]}}, "storage": {"files": [{"path": "/etc/x", "contents": {"source": "data:,parent"}}]}}"#;
-    let data = UserData::read("u", parent.as_bytes()).unwrap();
-    let mut facts = facts();
-    let Outcome::Fetch(resources, _) = data.plan(&facts) else { panic!("nothing to fetch") };
-    assert_eq!(resources.len(), 1);
-    let child = r#"{"ignition": {"version": "3.1.0"}, "storage": {"files": [{"path": "/etc/x", "contents": {"source": "data:,child"}}]}}"#;
-    facts.fetched.insert(resources[0].clone(), child.as_bytes().to_vec());
-    let Outcome::Plan(plan, _) = data.plan(&facts) else { panic!("no plan") };
-    let files = files(&plan);
-    assert!(
-        files.contains(&("/etc/x", "child".to_owned())) && files.contains(&("/etc/inline", String::new())),
-        "{files:?}"
-    );
-    let origin =
-        plan.steps.iter().find(|it| matches!(&it.step, Step::WriteFile(file) if file.path == "/etc/x"));
-    assert_eq!(origin.unwrap().origin.to_string(), "https://h/a:1");
-
-    let replaced = r#"{"ignition": {"version": "3.0.0", "config": {"replace": {"source": "https://h/a"}}}, "storage": {"files": [{"path": "/etc/gone"}]}}"#;
-    let Outcome::Plan(plan, _) = UserData::read("u", replaced.as_bytes()).unwrap().plan(&facts) else {
-        panic!("no plan")
-    };
-    assert!(!self::files(&plan).iter().any(|(path, _)| *path == "/etc/gone"));
-
-    facts.fetched.insert(resources[0].clone(), b"nonsense".to_vec());
-    let Outcome::Refused(plan, found) = data.plan(&facts) else { panic!("not refused") };
-    assert!(plan.steps.is_empty() && plan.on_failure == OnFailure::StopBoot);
-    assert!(found.to_string().contains("https://h/a: error: this is no Ignition config"), "{found}");
-
-    let itself = r#"{"ignition": {"version": "3.0.0", "config": {"merge": [{"source": "https://h/a"}, {"source": "https://h/a"}]}}}"#;
-    facts.fetched.insert(resources[0].clone(), itself.as_bytes().to_vec());
-    let Outcome::Refused(_, found) = data.plan(&facts) else { panic!("not refused") };
-    assert!(found.to_string().contains("levels deep"), "{found}");
-}
-
-/// Words that cloud-configs are made of, in any order and depth.
-fn near_cloud_config() -> impl Strategy<Value = String> {
-    let word = prop_oneof![
-        Just("coreos:"),
-        Just("units:"),
-        Just("- name: a.service"),
-        Just("command: start"),
-        Just("content: |"),
-        Just("write_files:"),
-        Just("- path: /a"),
-        Just("permissions: 9"),
-        Just("encoding: gz+b64"),
-        Just("users:"),
-        Just("- name: x"),
-        Just("hostname: $private_ipv4"),
-        Just("fleet:"),
-        Just("- metadata: a=b"),
-        Just("etcd:"),
-        Just("addr: :"),
-        Just("&a [*a]"),
-        Just("<<: *a"),
-        Just("[Service]"),
-        Just("mounts:"),
-        Just("- [sda, none, swap]"),
-        Just("runcmd:"),
-        Just("- é"),
-        Just("!!binary é"),
-        Just("? [a]"),
-        Just("ntp: {servers: [x]}"),
-        Just("\t"),
-        Just("\"\\"),
-        Just("drop_ins:"),
-        Just("oem: {id: \"%\"}"),
-        Just("sudo: [a]"),
-        Just("groups: {a: [b]}"),
-    ];
-    let line = (0..5usize, word).prop_map(|(depth, word)| format!("{}{word}\n", "  ".repeat(depth)));
-    proptest::collection::vec(line, 0..25).prop_map(|lines| format!("#cloud-config\n{}", lines.concat()))
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        if let Ok(data) = UserData::read("u", &bytes) {
-            let _ = data.plan(&facts());
-        }
-        let packed = gzip(&bytes);
-        let _ = UserData::read("u", &packed);
-    }
-
-    #[test]
-    fn no_cloud_config_panics(text in near_cloud_config()) {
-        let data = UserData::read("u", text.as_bytes()).unwrap();
-        let _ = data.addresses();
-        let rendered = data.validate().map_or_else(|found| found.to_string(), |found| found.to_string());
-        prop_assert!(!rendered.contains(char::from(27)));
-        let _ = data.plan(&facts());
-    }
-
-    #[test]
-    fn no_yaml_panics(text in "([a-z]{1,4}: ?|- |  |\n|\t|---\n|\\[|\\]|\\{|\\}|\"|'|&a |\\*a|!t |!!binary |<<: |#|\\||[0-9]|é|,){0,60}") {
-        let text = format!("#cloud-config\n{text}");
-        let _ = UserData::read("u", text.as_bytes()).unwrap().plan(&facts());
-    }
-
-    #[test]
-    fn no_ignition_panics(path in ".{0,12}", mode in any::<i64>(), source in "(data:)?[;,%a-z0-9=]{0,16}", name in "[a-z@.é]{0,9}", version in "3\\.[0-6]\\.0") {
-        let text = serde_json::json!({
-            "ignition": {"version": version, "config": {"merge": [{"source": source}]}},
-            "storage": {"files": [{"path": path, "mode": mode, "user": {"id": mode}, "contents": {"source": source, "compression": "gzip"}}],
-                        "links": [{"path": path, "target": name}]},
-            "systemd": {"units": [{"name": name, "enabled": true, "contents": path}]},
-            "passwd": {"users": [{"name": name, "uid": mode, "homeDir": path}]},
-        });
-        let _ = UserData::read("u", text.to_string().as_bytes()).unwrap().plan(&facts());
-    }
 }
