@@ -8,10 +8,9 @@
 mod cargo;
 mod sources;
 
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::{env, fs, io, thread};
+use std::{env, fs, io};
 
 use debian::cache::Cache;
 use serde::{Deserialize, Serialize};
@@ -153,22 +152,12 @@ pub fn build(sources: &Sources, cache: &Cache) -> Result<GuestPrograms, GuestErr
         let path = unit.build(&sources.folder, &target_folder)?;
         fs::read(&path).map_err(|source| GuestError::Read { path, source })
     };
-    let (others, loader) = thread::scope(|scope| {
-        // For another target: cargo does not let it wait for the others, which it builds one after the other.
-        let loader = scope.spawn(|| build(&cargo::LOADER));
-        let [init, user_data, update_engine, fleetd] =
-            [&cargo::INIT, &cargo::USER_DATA, &cargo::UPDATE_ENGINE, &cargo::FLEETD];
-        let others =
-            build(init).and_then(|init| Ok([init, build(user_data)?, build(update_engine)?, build(fleetd)?]));
-        (others, loader.join().unwrap_or_else(|panic| resume_unwind(panic)))
-    });
-    let [init, user_data, update_engine, fleetd] = others?;
     let programs = GuestPrograms {
-        init: init.into(),
-        user_data: user_data.into(),
-        update_engine: update_engine.into(),
-        fleetd: fleetd.into(),
-        loader: loader?.into(),
+        init: build(&cargo::INIT)?.into(),
+        user_data: build(&cargo::USER_DATA)?.into(),
+        update_engine: build(&cargo::UPDATE_ENGINE)?.into(),
+        fleetd: build(&cargo::FLEETD)?.into(),
+        loader: build(&cargo::LOADER)?.into(),
         init_crates: Arc::new(cargo::INIT.crates(&sources.folder)?),
         user_data_crates: Arc::new(cargo::USER_DATA.crates(&sources.folder)?),
         update_engine_crates: Arc::new(cargo::UPDATE_ENGINE.crates(&sources.folder)?),
