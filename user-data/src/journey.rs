@@ -3,11 +3,11 @@
 //! Ignition would refuse its own file in every later boot.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use image_config::user_data::plan::{File as Written, Step};
+use init::boot::identity;
 
 /// Before the length and path of a file that something is appended to.
 const APPEND: &str = "append ";
@@ -55,12 +55,9 @@ impl Journey {
                 None => drop(journey.made.insert(line.to_owned())),
             }
         }
-        let mut notes: String = if before.len() > whole.len() + 1 { "\n".to_owned() } else { String::new() };
-        steps.filter_map(|step| journey.note(root, step)).for_each(|note| notes.push_str(&note));
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
-        file.write_all(notes.as_bytes())?;
-        file.sync_all()?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())?;
+        let mut text = whole.lines().map(|line| format!("{line}\n")).collect::<String>();
+        steps.filter_map(|step| journey.note(root, step)).for_each(|note| text.push_str(&note));
+        identity::replace(path, 0o600, text.as_bytes())?;
         Ok(journey)
     }
 
@@ -130,7 +127,8 @@ mod tests {
         for name in ["a b", "theirs", "grown"] {
             std::fs::write(root.path().join(name), "more than before").unwrap();
         }
-        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"/cut").unwrap();
+        let noted = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, noted + "/cut").unwrap();
         let (owner, existing) = (Owner::default(), Existing::default());
         steps.push(Step::MakeDirectory(Directory { path: "/d".to_owned(), mode: None, owner, existing }));
         let second = Journey::begin(&path, root.path(), steps.iter()).unwrap();
@@ -139,7 +137,7 @@ mod tests {
         assert!(!second.has_made("/cut") && !second.has_made("/d"));
 
         let third = Journey::begin(&path, root.path(), steps.iter()).unwrap();
-        assert!(third.has_made("/d") && earlier(&third) == want);
+        assert!(third.has_made("/d") && !third.has_made("/cut") && earlier(&third) == want);
         assert_eq!(earlier(&Journey::unnoted()), [Earlier::Nothing; 4]);
     }
 }
