@@ -15,8 +15,8 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// How long a shell may take to answer before it is asked again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Start of the line of boot marks.
-const MARKS: &str = "ferrite: marks";
+/// Starts of lines that no command prints: boot marks, when the last one is reached, and the engine's words on the boot before.
+const NOTICES: [&str; 2] = ["ferrite: marks", "update-engine: "];
 
 /// How a machine is started.
 #[derive(Debug, Clone)]
@@ -184,10 +184,7 @@ impl Guest {
         let text = text.trim_start_matches('\n');
         let end = text.rfind(&format!("END-{number}:")).unwrap_or(text.len());
         let status = status.trim_end_matches(':').trim().parse().context("no exit status")?;
-        let text = text.get(..end).unwrap_or_default();
-        // The machine prints its boot marks whenever the last one is reached, be it in the middle of this.
-        let own = text.split_inclusive('\n').filter(|line| !line.starts_with(MARKS)).collect();
-        Ok(Output { status, text: own })
+        Ok(Output { status, text: without_notices(text.get(..end).unwrap_or_default()) })
     }
 
     /// Runs a command line that must succeed; returns what it printed.
@@ -298,6 +295,20 @@ impl Drop for Guest {
     }
 }
 
+/// A command's output without what the machine says on its console in its own time: in the middle of a command, and of a line that
+/// the command has not ended.
+fn without_notices(text: &str) -> String {
+    let mut own = text.to_owned();
+    for notice in NOTICES {
+        while let Some(start) = own.find(notice) {
+            let end =
+                own.get(start..).and_then(|rest| rest.find('\n')).map_or(own.len(), |end| start + end + 1);
+            own.replace_range(start..end, "");
+        }
+    }
+    own
+}
+
 /// A folder for one test's disks, in the folder of test images (which is on a disk with room).
 ///
 /// # Errors
@@ -306,4 +317,19 @@ pub fn scratch() -> Result<tempfile::TempDir> {
     let folder: PathBuf = Image::folder()?;
     std::fs::create_dir_all(&folder)?;
     Ok(tempfile::TempDir::with_prefix_in("scratch-", folder)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notices_are_no_part_of_an_output_wherever_they_come() {
+        let notices = "update-engine: 1.2.0 did not come up\nferrite: marks firmware=995ms complete=7357ms\n";
+        for (before, after) in [("", ""), ("", "web\n"), ("web", "\n"), ("a\nwe", "b\nc\n"), ("web\n", "")] {
+            assert_eq!(without_notices(&format!("{before}{notices}{after}")), format!("{before}{after}"));
+        }
+        assert_eq!(without_notices("ferrite: none\n"), "ferrite: none\n");
+        assert_eq!(without_notices("cut off: ferrite: marks firm"), "cut off: ");
+    }
 }
