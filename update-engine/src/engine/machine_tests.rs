@@ -332,6 +332,24 @@ fn checks_come_by_themselves_and_wait_their_turn() {
     assert_eq!(off.command(at(1), Command::Update { goal: Goal::Check }), Err(Refused::NoServer));
 }
 
+/// Found by the histories below: a machine whose units were on their way asked once more, and forgot them.
+#[test]
+fn a_reboot_that_is_planned_again_does_not_begin_anew() {
+    let mut machine = machine("REBOOT_STRATEGY=etcd-lock");
+    update(&mut machine);
+    let due = machine.reboot_at().unwrap();
+    assert!(machine.handle(at(due), Event::Tick).contains(&Effect::TakeLock));
+    // Meanwhile the channel is looked at in vain, and the release applied once more by hand.
+    machine.command(at(due + 1), Command::Update { goal: Goal::Check }).unwrap();
+    machine.handle(at(due + 2), Event::Checked(Err(failure(Trouble::Transport))));
+    machine.command(at(due + 3), Command::ApplyStaged).unwrap();
+    machine.handle(at(due + 4), Event::Applied(Ok(staged("1.1.0", 1))));
+    assert_eq!(machine.handle(at(due + 5), Event::Lock(LockNews::Won)), [Effect::Drain]);
+    let again = machine.reboot_at().unwrap();
+    assert!(!machine.handle(at(again), Event::Tick).contains(&Effect::TakeLock));
+    assert_eq!(machine.lock(), &LockState::Drains);
+}
+
 proptest! {
     /// Whatever happens in whatever order: one job at a time, a tick that is due does something or moves, a drain ends with the reboot
     /// or is taken back, no panic.

@@ -83,6 +83,8 @@ pub fn due(machine: &mut Machine, now: Now) -> Vec<Effect> {
     match machine.config().strategy {
         Strategy::Reboot => reboot(),
         Strategy::Off => Vec::new(),
+        // On its way already, however often its time comes.
+        Strategy::EtcdLock | Strategy::BestEffort if *machine.lock() != LockState::Rest => Vec::new(),
         Strategy::EtcdLock | Strategy::BestEffort => {
             *machine.lock_mut() = LockState::Asked(None);
             vec![Effect::Say("asking for the reboot lock".to_owned()), Effect::TakeLock]
