@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, anyhow};
 use builder::build::{Manifest, manifest_path};
@@ -140,6 +140,8 @@ struct State {
     sent: AtomicU64,
     /// Bytes of payloads that may still be sent.
     left: AtomicU64,
+    /// Bytes of payloads that each connection sends in a second, at most.
+    pace: AtomicU64,
     /// Whether connections break, and none is taken any more, once nothing may be sent.
     vanishes: AtomicBool,
     /// Connections that were not taken.
@@ -164,6 +166,7 @@ impl FileServer {
         let state = Arc::new(State {
             sent: AtomicU64::new(0),
             left: AtomicU64::new(u64::MAX),
+            pace: AtomicU64::new(u64::MAX),
             vanishes: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             reports: Mutex::new(Vec::new()),
@@ -196,6 +199,11 @@ impl FileServer {
     /// From now on so many bytes of payloads are sent, and then nothing more comes: the connection stays open.
     pub fn stall_after(&self, bytes: u64) {
         self.state.left.store(bytes, Ordering::SeqCst);
+    }
+
+    /// From now on no connection sends more bytes of payloads in a second: a line that is slower than loopback.
+    pub fn pace(&self, bytes_a_second: u64) {
+        self.state.pace.store(bytes_a_second, Ordering::SeqCst);
     }
 
     /// From now on so many bytes of payloads are sent; then connections break, and no other is taken.
@@ -270,6 +278,7 @@ fn serve(stream: &TcpStream, folder: &Path, state: &State) -> Result<()> {
 
 fn send(file: &mut impl std::io::Read, mut out: &TcpStream, counts: bool, state: &State) -> Result<()> {
     let mut buffer = vec![0; usize::try_from(BUFFER)?];
+    let (begun, mut sent) = (Instant::now(), 0);
     loop {
         let count = file.read(&mut buffer)?;
         if count == 0 {
@@ -284,6 +293,10 @@ fn send(file: &mut impl std::io::Read, mut out: &TcpStream, counts: bool, state:
                 state.left.fetch_sub(count as u64, Ordering::SeqCst);
             }
             state.sent.fetch_add(count as u64, Ordering::SeqCst);
+            sent += count as u64;
+            // As when the last of these bytes has gone over the line.
+            let at = Duration::from_secs_f64(sent as f64 / state.pace.load(Ordering::SeqCst) as f64);
+            std::thread::sleep(at.saturating_sub(begun.elapsed()));
         }
         out.write_all(buffer.get(..count).unwrap_or_default())?;
     }

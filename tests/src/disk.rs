@@ -234,6 +234,23 @@ impl DiskFile {
         }
     }
 
+    /// How many of these are the beginning of a block of 4 KiB in a partition.
+    ///
+    /// # Errors
+    /// The partition cannot be read.
+    pub fn beginnings(&mut self, label: &str, wanted: &[Vec<u8>]) -> Result<usize> {
+        let place = self.partition(label)?;
+        let (mut content, mut found) = (vec![0; 1 << 20], vec![false; wanted.len()]);
+        for at in place.step_by(content.len()) {
+            // The last piece of a partition may be shorter than what is read: what follows has no such block.
+            let read = self.file.read_at(&mut content, at)?;
+            for block in content.get(..read).unwrap_or_default().chunks(4096) {
+                wanted.iter().zip(&mut found).for_each(|(wanted, found)| *found |= block.starts_with(wanted));
+            }
+        }
+        Ok(found.iter().filter(|found| **found).count())
+    }
+
     /// Where bytes are in a partition, from the disk's start, in order.
     ///
     /// # Errors

@@ -1,9 +1,13 @@
 //! Fills the passive slot: from what is there already, from the running slot, from the payload.
 //!
-//! [`Fill`] is one attempt at one release, in steps that can be repeated: [`Fill::digests`], [`Fill::from_disk`],
-//! [`Fill::fetch`]. What was written survives a crash because it is found again: a block that is in its place and has its digest is
-//! not fetched, so nothing has to be remembered but what the disk holds.
+//! [`Fill`] is one attempt at one release: [`Fill::learn`], [`Fill::digests`], [`Fill::bring`], [`Fill::prove`]. What was written
+//! survives a crash because the next attempt finds it: a block that is in its place and has its digest is not fetched, so nothing has to
+//! be remembered but what the disk holds.
+//!
+//! The line is what is scarce, so it is not waited with. Where the slot was sealed before, its old hash tree tells which blocks neither
+//! slot can have ([`Before`]): those are fetched at once, and what the disk has is looked at, copied and read back meanwhile.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::ops::Range;
@@ -11,18 +15,20 @@ use std::os::unix::fs::FileExt;
 
 use slots::{Device, Footer};
 
+use super::ahead::Ahead;
+use super::blocks::{Before, DIGEST, DigestFile, ListWriter, RUN, Running, leaves, runs_with};
 use super::hashing::for_each_digest;
-use super::slot::{Place, SlotError, SlotWriter, for_each_block};
+use super::slot::{Place, Proven, SlotError, SlotWriter};
 use crate::payload::chunks::{self, KnownChunks};
 use crate::payload::frame::{self, FrameError};
 use crate::payload::plan::{self, BlockSet, Request};
 use crate::payload::{BLOCK, BlockHasher, Digest, Index, Layout, LocalBlocks, TreeBuilder};
 
-const DIGEST: usize = size_of::<Digest>();
-/// Digests that are read in one go.
-const RUN: u32 = 256;
-/// Blocks that are looked at in one go: 16 MiB, before somebody asks whether to go on.
-const LOOK: u32 = 16 * RUN;
+/// Blocks that are looked at in one go: 4 MiB, about what waits in [`Ahead`] meanwhile. Then somebody asks whether to go on.
+const LOOK: u32 = 4 * RUN;
+/// Blocks that are read back in one go, while the line brings others: 16 MiB, so that the disk is not told to flush too often. Slots of
+/// tests are small.
+const READ_BACK: u32 = if cfg!(test) { 32 } else { 16 * RUN };
 /// Blocks of a frame between two questions whether to go on.
 const ASK_EVERY: usize = 64;
 /// Bytes that are taken from the connection at a time.
@@ -34,7 +40,7 @@ pub trait Source {
     ///
     /// # Errors
     /// The connection cannot be made, or the server refuses.
-    fn open(&mut self, range: Range<u64>) -> io::Result<Box<dyn Read + '_>>;
+    fn open(&mut self, range: Range<u64>) -> io::Result<Box<dyn Read + Send>>;
 }
 
 /// Why a slot could not be filled.
@@ -92,79 +98,6 @@ pub struct Origins {
     pub fetched: u64,
 }
 
-/// The running slot, as a source of blocks.
-#[derive(Debug)]
-struct Running {
-    place: Place,
-    layout: Layout,
-    /// Read ahead: blocks from `first` on.
-    first: u32,
-    buffer: Vec<u8>,
-    /// Blocks that the next read takes.
-    ahead: u32,
-}
-
-/// Blocks of the running slot that are read at a time: neighbours are usually wanted together, and where two reads follow each other,
-/// the next one is twice as long.
-const READ_AHEAD: u32 = 32;
-
-impl Running {
-    /// One block; `None` when it cannot be read (SAFETY 20).
-    fn block<D: Device<Error = io::Error>>(&mut self, disk: &mut D, block: u32) -> Option<&[u8; BLOCK]> {
-        let held = u32::try_from(self.buffer.len() / BLOCK).unwrap_or(0);
-        if block < self.first || block >= self.first + held {
-            let follows = held > 0 && block == self.first + held;
-            self.ahead = if follows { (self.ahead * 2).min(RUN) } else { READ_AHEAD };
-            let count = self.ahead.min(self.layout.blocks().saturating_sub(block));
-            self.buffer.resize(usize::try_from(count).unwrap_or(0) * BLOCK, 0);
-            self.first = block;
-            let at = self.place.offset + u64::from(block) * BLOCK as u64;
-            if disk.read(at, &mut self.buffer).is_err() {
-                self.buffer.truncate(BLOCK);
-                if disk.read(at, &mut self.buffer).is_err() {
-                    self.buffer.clear();
-                    return None;
-                }
-            }
-        }
-        let at = usize::try_from(block - self.first).unwrap_or(usize::MAX).checked_mul(BLOCK)?;
-        self.buffer.get(at..)?.first_chunk::<BLOCK>()
-    }
-}
-
-/// A list of digests in a scratch file: memory stays small whatever the size of the slot.
-#[derive(Debug)]
-struct DigestFile {
-    file: File,
-    first: u32,
-    buffer: Vec<u8>,
-}
-
-impl DigestFile {
-    const fn new(file: File) -> Self {
-        Self { file, first: 0, buffer: Vec::new() }
-    }
-
-    fn read(&self, range: Range<u32>, bytes: &mut Vec<u8>) -> io::Result<()> {
-        bytes.resize(range.len() * DIGEST, 0);
-        self.file.read_exact_at(bytes, u64::from(range.start) * DIGEST as u64)
-    }
-
-    fn get(&mut self, number: u32) -> io::Result<Digest> {
-        let held = u32::try_from(self.buffer.len() / DIGEST).unwrap_or(0);
-        if number < self.first || number >= self.first + held {
-            // Past the end of the list there is nothing: take what is there.
-            self.buffer.resize(RUN as usize * DIGEST, 0);
-            let got = self.file.read_at(&mut self.buffer, u64::from(number) * DIGEST as u64)?;
-            self.buffer.truncate(got / DIGEST * DIGEST);
-            self.first = number;
-        }
-        let at = usize::try_from(number - self.first).unwrap_or(usize::MAX).saturating_mul(DIGEST);
-        let digest = self.buffer.get(at..).and_then(|rest| rest.first_chunk::<DIGEST>());
-        digest.copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
-    }
-}
-
 /// An attempt to fill the passive slot with a release.
 #[derive(Debug)]
 pub struct Fill<'a> {
@@ -172,10 +105,18 @@ pub struct Fill<'a> {
     hasher: BlockHasher,
     digests: DigestFile,
     running: Option<Running>,
+    before: Option<Before>,
     local: LocalBlocks,
     known: KnownChunks,
     local_digests: DigestFile,
-    missing: Option<BlockSet>,
+    /// Parts of the slot that were not looked at yet.
+    windows: VecDeque<Range<u32>>,
+    /// Blocks that are fetched without a look.
+    asked: BlockSet,
+    /// Blocks that are to be fetched.
+    missing: BlockSet,
+    /// Blocks of `/usr` that were read from their place and are right.
+    right: BlockSet,
     progress: Progress,
     origins: Origins,
 }
@@ -190,26 +131,37 @@ impl<'a> Fill<'a> {
         digests: File,
         scratch: File,
     ) -> Self {
-        let running = running.map(|(place, layout)| Running {
-            place,
-            layout,
-            first: 0,
-            buffer: Vec::new(),
-            ahead: READ_AHEAD,
-        });
+        let running = running.map(|(place, layout)| Running::new(place, layout));
         let progress = Progress { blocks: u64::from(index.layout.listed()), ..Progress::default() };
+        let (tree, blocks) = (index.layout.tree(), index.layout.blocks());
+        let areas = [0..tree.start, tree.end..blocks];
+        let windows = areas.into_iter().flat_map(|area| {
+            let end = area.end;
+            area.step_by(LOOK as usize).map(move |start| start..start.saturating_add(LOOK).min(end))
+        });
         Self {
             index,
             hasher: BlockHasher::new(&footer.verity.salt),
             digests: DigestFile::new(digests),
             running,
+            before: None,
             local: LocalBlocks::default(),
             known: KnownChunks::default(),
             local_digests: DigestFile::new(scratch),
-            missing: None,
+            windows: windows.collect(),
+            asked: BlockSet::new(blocks),
+            missing: BlockSet::new(blocks),
+            right: BlockSet::new(index.layout.usr_blocks()),
             progress,
             origins: Origins::default(),
         }
+    }
+
+    /// The same with a hint at what need not be looked at in the passive slot.
+    #[must_use]
+    pub fn with_hint(mut self, before: Option<Before>) -> Self {
+        self.before = before;
+        self
     }
 
     /// Where the blocks came from so far.
@@ -229,7 +181,7 @@ impl<'a> Fill<'a> {
     pub fn learn<D: Device<Error = io::Error>>(&mut self, disk: &mut D) -> Result<(), FillError> {
         let Some(running) = &self.running else { return Ok(()) };
         let (place, layout) = (running.place, running.layout);
-        let mut list = ListWriter { file: &self.local_digests.file, at: 0, buffer: Vec::new() };
+        let mut list = ListWriter::new(&self.local_digests.file);
         let mut number = 0;
         let mut take = |digest: &Digest| {
             self.local.push(digest, number);
@@ -237,21 +189,13 @@ impl<'a> Fill<'a> {
             number += 1;
             list.push(digest)
         };
-        let mut problem = Ok(());
+        let (mut problem, mut left) = (Ok(()), layout.usr_blocks());
         let tree = layout.tree();
-        let lowest = layout.usr_blocks().div_ceil(128);
-        let mut left = layout.usr_blocks();
-        let complete = if tree.is_empty() {
+        let complete = leaves(disk, &place, &layout, |digest| {
+            problem = std::mem::replace(&mut problem, Ok(())).and_then(|()| take(digest));
+            left -= 1;
             Ok(())
-        } else {
-            for_each_block(disk, &place, tree.end.saturating_sub(lowest)..tree.end, |block| {
-                for digest in block.as_chunks::<DIGEST>().0.iter().take(usize::try_from(left).unwrap_or(0)) {
-                    problem = std::mem::replace(&mut problem, Ok(())).and_then(|()| take(digest));
-                    left -= 1;
-                }
-                Ok(())
-            })
-        };
+        });
         // The numbers of what follows count on a whole list before it.
         if complete.is_ok() && left == 0 {
             for range in [layout.usr_blocks()..layout.usr_blocks() + 1, tree.end..layout.blocks()] {
@@ -303,7 +247,7 @@ impl<'a> Fill<'a> {
         for request in &requests {
             self.fetch_chunks(request, source, watch)?;
         }
-        self.prove(footer)
+        self.prove_digests(footer)
     }
 
     fn fetch_chunks(
@@ -333,7 +277,7 @@ impl<'a> Fill<'a> {
         Ok(())
     }
 
-    fn prove(&mut self, footer: &Footer) -> Result<(), FillError> {
+    fn prove_digests(&mut self, footer: &Footer) -> Result<(), FillError> {
         let usr = self.index.layout.usr_blocks();
         let mut builder = TreeBuilder::new(self.hasher.clone(), u64::from(usr));
         for number in 0..usr {
@@ -347,56 +291,123 @@ impl<'a> Fill<'a> {
         }
     }
 
-    /// Writes everything that needs no network: zeros, blocks of the running slot (hashed again before they are used), the
-    /// hash tree. Finds what is in its place already, and what is missing.
+    /// Brings every block to its place: leaves what is there, copies what the running slot has (hashed again before it is used), fetches
+    /// the rest, makes the hash tree.
     ///
     /// # Errors
-    /// [`FillError`]
-    pub fn from_disk<D: Device<Error = io::Error>>(
+    /// [`FillError`]; the next attempt finds what was written.
+    pub fn bring<D: Device<Error = io::Error>>(
         &mut self,
         disk: &mut D,
         writer: &mut SlotWriter,
+        source: &mut dyn Source,
         watch: &mut dyn Watch,
     ) -> Result<(), FillError> {
-        let layout = self.index.layout;
-        let mut missing = BlockSet::new(layout.blocks());
-        let target = *writer.place();
-        let mut expected = Vec::new();
-        let tree = layout.tree();
-        for area in [0..tree.start, tree.end..layout.blocks()] {
-            for start in area.clone().step_by(LOOK as usize) {
-                let end = start.saturating_add(LOOK).min(area.end);
-                let first = layout.listed_of(start).ok_or(FillError::Release("its layout is broken"))?;
-                let range = first..first + (end - start);
-                self.digests.read(range, &mut expected).map_err(FillError::Scratch)?;
-                let mut right = Vec::with_capacity(LOOK as usize);
-                let mut digests = expected.as_chunks::<DIGEST>().0.iter();
-                // Unreadable is as good as wrong: it is written.
-                let _ = for_each_digest(disk, &target, start..end, &self.hasher, |digest| {
-                    right.push(digests.next() == Some(digest));
-                    Ok(())
-                });
-                right.resize(end as usize - start as usize, false);
-                let blocks = (start..end).zip(expected.as_chunks::<DIGEST>().0);
-                let wrong: Vec<_> =
-                    blocks.zip(&right).filter(|(_, right)| !**right).map(|(wanted, _)| wanted).collect();
-                self.origins.in_place += (right.len() - wrong.len()) as u64;
-                for run in wrong.chunks(RUN as usize) {
-                    self.supply(disk, writer, run, &mut missing)?;
-                }
-                self.progress.blocks_done =
-                    u64::from(layout.listed_of(end - 1).unwrap_or(0)) + 1 - u64::from(missing.len());
-                if !watch.progress(self.progress) {
-                    return Err(FillError::Stopped);
-                }
+        let brought = self.bring_all(disk, writer, source, watch);
+        let flushed = writer.flush(disk).map_err(FillError::from);
+        brought.and(flushed)
+    }
+
+    fn bring_all<D: Device<Error = io::Error>>(
+        &mut self,
+        disk: &mut D,
+        writer: &mut SlotWriter,
+        source: &mut dyn Source,
+        watch: &mut dyn Watch,
+    ) -> Result<(), FillError> {
+        self.ask_by_hint()?;
+        self.fetch(disk, writer, source, watch)?;
+        while let Some(window) = self.windows.pop_front() {
+            self.look_at(disk, writer, window)?;
+            if !watch.progress(self.progress) {
+                return Err(FillError::Stopped);
             }
         }
         self.write_tree(disk, writer)?;
-        if plan::uncovered(self.index, &missing) > 0 {
+        if plan::uncovered(self.index, &self.missing) > 0 {
             return Err(FillError::Release("no frame holds some of its blocks"));
         }
-        self.missing = Some(missing);
+        self.fetch(disk, writer, source, watch)
+    }
+
+    /// Finds the blocks of `/usr` that neither slot can have, by what is known of both.
+    fn ask_by_hint(&mut self) -> Result<(), FillError> {
+        let Some(before) = &self.before else { return Ok(()) };
+        let zero = self.hasher.zero();
+        for block in 0..self.index.layout.usr_blocks() {
+            let digest = self.digests.get(block).map_err(FillError::Scratch)?;
+            let here = before.may_have(block, &digest) || self.local.candidates(&digest).next().is_some();
+            if !here && digest != zero {
+                self.asked.insert(block);
+                self.missing.insert(block);
+            }
+        }
         Ok(())
+    }
+
+    /// Looks at a part of the slot, but for what is fetched anyway: leaves or copies what the disk has, and finds what is missing. Returns
+    /// how many blocks that were.
+    fn look_at<D: Device<Error = io::Error>>(
+        &mut self,
+        disk: &mut D,
+        writer: &mut SlotWriter,
+        window: Range<u32>,
+    ) -> Result<u32, FillError> {
+        if window.clone().all(|block| self.asked.contains(block)) {
+            return Ok(0);
+        }
+        let mut expected = Vec::new();
+        let first =
+            self.index.layout.listed_of(window.start).ok_or(FillError::Release("its layout is broken"))?;
+        let listed = first..first + (window.end - window.start);
+        self.digests.read(listed, &mut expected).map_err(FillError::Scratch)?;
+        let right = self.look(disk, writer.place(), window.clone(), expected.as_chunks().0);
+        let blocks = window.zip(expected.as_chunks::<DIGEST>().0).zip(right);
+        let blocks: Vec<_> = blocks.filter(|((block, _), _)| !self.asked.contains(*block)).collect();
+        let wrong: Vec<_> = blocks.iter().filter(|(_, right)| !right).map(|(wanted, _)| *wanted).collect();
+        self.origins.in_place += (blocks.len() - wrong.len()) as u64;
+        let before = self.missing.len();
+        for run in wrong.chunks(RUN as usize) {
+            self.supply(disk, writer, run)?;
+        }
+        self.progress.blocks_done += blocks.len() as u64 - u64::from(self.missing.len() - before);
+        Ok(u32::try_from(blocks.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Which of these blocks of the passive slot are right already. What the hint rules out is not read.
+    fn look<D: Device<Error = io::Error>>(
+        &mut self,
+        disk: &mut D,
+        target: &Place,
+        blocks: Range<u32>,
+        expected: &[Digest],
+    ) -> Vec<bool> {
+        let usr = self.index.layout.usr_blocks();
+        let of = |block: u32| usize::try_from(block - blocks.start).ok().and_then(|at| expected.get(at));
+        let worth = runs_with(blocks.clone(), |block| match &self.before {
+            // The superblock of the tree stands behind /usr, and is as cheap to write.
+            Some(before) if block <= usr => of(block).is_some_and(|digest| before.may_have(block, digest)),
+            _ => true,
+        });
+        let mut right = vec![false; blocks.len()];
+        for run in worth {
+            let mut numbers = run.clone();
+            // Unreadable is as good as wrong: it is written.
+            let _ = for_each_digest(disk, target, run, &self.hasher, |digest| {
+                let Some(block) = numbers.next().filter(|block| of(*block) == Some(digest)) else {
+                    return Ok(());
+                };
+                let at = usize::try_from(block - blocks.start).ok();
+                if let Some(right) = at.and_then(|at| right.get_mut(at)) {
+                    *right = true;
+                }
+                if block < usr {
+                    self.right.insert(block);
+                }
+                Ok(())
+            });
+        }
+        right
     }
 
     /// Writes of these blocks what is zero or in the running slot; the others are missing. The first guess is right nearly always.
@@ -405,7 +416,6 @@ impl<'a> Fill<'a> {
         disk: &mut D,
         writer: &mut SlotWriter,
         wanted: &[(u32, &Digest)],
-        missing: &mut BlockSet,
     ) -> Result<(), FillError> {
         let zero = self.hasher.zero();
         let mut guesses = vec![0; wanted.len() * BLOCK];
@@ -428,7 +438,7 @@ impl<'a> Fill<'a> {
                 self.origins.local += 1;
                 writer.put(disk, *block, &bytes)?;
             } else {
-                missing.insert(*block);
+                self.missing.insert(*block);
             }
         }
         Ok(())
@@ -467,28 +477,17 @@ impl<'a> Fill<'a> {
         Ok(())
     }
 
-    /// Fetches the frames with missing blocks. May be called again after an error: what was written is not fetched again.
-    ///
-    /// # Errors
-    /// [`FillError`]
-    pub fn fetch<D: Device<Error = io::Error>>(
+    /// Fetches the frames with missing blocks.
+    fn fetch<D: Device<Error = io::Error>>(
         &mut self,
         disk: &mut D,
         writer: &mut SlotWriter,
         source: &mut dyn Source,
         watch: &mut dyn Watch,
     ) -> Result<(), FillError> {
-        let Some(mut missing) = self.missing.take() else {
-            return Err(FillError::Release("its blocks were not looked for"));
-        };
-        let requests = plan::frames(self.index, &missing);
+        let requests = plan::frames(self.index, &self.missing);
         self.progress.to_fetch = self.progress.fetched + plan::bytes(&requests);
-        let result = requests
-            .iter()
-            .try_for_each(|request| self.fetch_frames(request, disk, writer, source, watch, &mut missing));
-        let flushed = writer.flush(disk).map_err(FillError::from);
-        self.missing = Some(missing);
-        result.and(flushed)
+        requests.iter().try_for_each(|request| self.fetch_frames(request, disk, writer, source, watch))
     }
 
     fn fetch_frames<D: Device<Error = io::Error>>(
@@ -498,19 +497,18 @@ impl<'a> Fill<'a> {
         writer: &mut SlotWriter,
         source: &mut dyn Source,
         watch: &mut dyn Watch,
-        missing: &mut BlockSet,
     ) -> Result<(), FillError> {
-        let reader = source.open(request.range.clone()).map_err(FillError::Transport)?;
+        let reader = source.open(request.range.clone()).and_then(Ahead::new).map_err(FillError::Transport)?;
         // A decoder takes three bytes, then many, then three.
         let mut reader = BufReader::with_capacity(RECEIVE, reader);
         let mut at = request.range.start;
         for frame in request.pieces.iter().filter_map(|number| self.index.frames.get(*number)) {
             skip(&mut reader, frame.range.start.saturating_sub(at))?;
             let mut counted = Counted { reader: &mut reader, count: 0, problem: None };
-            let (layout, digests) = (self.index.layout, &mut self.digests);
+            let (layout, digests, missing) = (self.index.layout, &mut self.digests, &self.missing);
             let mut written = Vec::new();
             let base = self.progress;
-            let result = frame::decode(
+            let decoded = frame::decode(
                 frame,
                 &mut counted,
                 &self.hasher,
@@ -531,12 +529,12 @@ impl<'a> Fill<'a> {
                 },
             );
             let (count, problem) = (counted.count, counted.problem.take());
-            written.iter().for_each(|block| missing.remove(*block));
+            written.iter().for_each(|block| self.missing.remove(*block));
             self.origins.fetched += written.len() as u64;
             self.progress.blocks_done += written.len() as u64;
             self.progress.fetched += frame.range.start.saturating_sub(at) + count;
             at = frame.range.end;
-            match (result, problem) {
+            match (decoded, problem) {
                 (Ok(()), None) => {}
                 (Err(FrameError::Sink(error)), _) => return Err(error),
                 (_, Some(problem)) => return Err(FillError::Transport(problem)),
@@ -545,11 +543,84 @@ impl<'a> Fill<'a> {
                 }
                 (Err(error), None) => return Err(FillError::Mirror(error.to_string())),
             }
+            self.go_on(disk, writer)?;
             if !watch.progress(self.progress) {
                 return Err(FillError::Stopped);
             }
         }
         Ok(())
+    }
+
+    /// Does some of what needs no line, while that brings what comes next.
+    fn go_on<D: Device<Error = io::Error>>(
+        &mut self,
+        disk: &mut D,
+        writer: &mut SlotWriter,
+    ) -> Result<(), FillError> {
+        if writer.unread().len() >= READ_BACK {
+            return self.read_back(disk, writer, READ_BACK);
+        }
+        let mut blocks = 0;
+        while blocks < LOOK
+            && let Some(window) = self.windows.pop_front()
+        {
+            blocks += self.look_at(disk, writer, window)?;
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was written, and reads about `most` blocks of `/usr` back that were written and not read since.
+    fn read_back<D: Device<Error = io::Error>>(
+        &mut self,
+        disk: &mut D,
+        writer: &mut SlotWriter,
+        most: u32,
+    ) -> Result<(), FillError> {
+        writer.flush(disk)?;
+        let (place, usr) = (*writer.place(), self.index.layout.usr_blocks());
+        let (mut expected, mut read) = (Vec::new(), 0);
+        for run in runs_with(0..usr, |block| writer.unread().contains(block)) {
+            for start in run.clone().step_by(LOOK as usize) {
+                if read >= most {
+                    return Ok(());
+                }
+                let blocks = start..start.saturating_add(LOOK).min(run.end);
+                read += blocks.end - blocks.start;
+                self.digests.read(blocks.clone(), &mut expected).map_err(FillError::Scratch)?;
+                let mut pairs = blocks.clone().zip(expected.as_chunks::<DIGEST>().0);
+                for_each_digest(disk, &place, blocks, &self.hasher, |digest| {
+                    let Some((block, expected)) = pairs.next() else { return Ok(()) };
+                    if expected == digest {
+                        self.right.insert(block);
+                    } else if writer.unread().contains(block) {
+                        return Err(SlotError::Content("/usr"));
+                    }
+                    writer.unread().remove(block);
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves the body of the slot, after [`Fill::bring`]: every block was read back from the disk, the tree over them and the other
+    /// parts are (SAFETY 19).
+    ///
+    /// # Errors
+    /// [`FillError`]
+    pub fn prove<D: Device<Error = io::Error>>(
+        &mut self,
+        disk: &mut D,
+        writer: &mut SlotWriter,
+    ) -> Result<Proven, FillError> {
+        self.read_back(disk, writer, u32::MAX)?;
+        let usr = self.index.layout.usr_blocks();
+        if self.right.len() < usr {
+            return Err(SlotError::Content("/usr").into());
+        }
+        writer.prove_by(disk, |each| {
+            (0..usr).try_for_each(|number| each(&self.digests.get(number).map_err(FillError::Scratch)?))
+        })
     }
 }
 
@@ -575,26 +646,6 @@ impl<R: Read> Read for Counted<R> {
                 Err(kind.into())
             }
         }
-    }
-}
-
-struct ListWriter<'a> {
-    file: &'a File,
-    at: u64,
-    buffer: Vec<u8>,
-}
-
-impl ListWriter<'_> {
-    fn push(&mut self, digest: &Digest) -> io::Result<()> {
-        self.buffer.extend_from_slice(digest);
-        if self.buffer.len() >= 64 << 10 { self.finish() } else { Ok(()) }
-    }
-
-    fn finish(&mut self) -> io::Result<()> {
-        self.file.write_all_at(&self.buffer, self.at)?;
-        self.at += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
     }
 }
 

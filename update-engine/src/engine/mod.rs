@@ -5,6 +5,8 @@
 //! that fail and mirrors that lie. The rest is the daemon's shell (feature `engine`): the disk and the network ([`work`]), the
 //! threads ([`daemon`]), the command line ([`client`]).
 
+mod ahead;
+pub mod blocks;
 #[cfg(feature = "engine")]
 pub mod client;
 pub mod config;

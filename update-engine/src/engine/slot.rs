@@ -15,7 +15,8 @@ use slots::{
 };
 
 use super::hashing::for_each_digest;
-use crate::payload::{BLOCK, BlockHasher, Layout, LayoutError, TreeBuilder};
+use crate::payload::plan::BlockSet;
+use crate::payload::{BLOCK, BlockHasher, Digest, Layout, LayoutError, TreeBuilder};
 
 const BLOCK_U64: u64 = BLOCK as u64;
 /// Blocks that are written or read by one request: 1 MiB.
@@ -224,9 +225,21 @@ pub fn read_footer<D: Device<Error = io::Error>>(
     place: &Place,
     policy: &Policy<'_>,
 ) -> Result<Footer, SlotError> {
+    let block = read_footer_bytes(disk, place)?;
+    Footer::verify(&block, place.length, policy).map_err(SlotError::Footer)
+}
+
+/// Reads what stands in the place of a slot's footer.
+///
+/// # Errors
+/// The disk's.
+pub(super) fn read_footer_bytes<D: Device<Error = io::Error>>(
+    disk: &mut D,
+    place: &Place,
+) -> Result<[u8; FOOTER_LEN], SlotError> {
     let mut block = [0; FOOTER_LEN];
     disk.read(place.footer_at(), &mut block)?;
-    Footer::verify(&block, place.length, policy).map_err(SlotError::Footer)
+    Ok(block)
 }
 
 /// Verifies all of a slot: footer, `/usr` against the whole tree, the tree itself, the other parts (SAFETY 19).
@@ -256,18 +269,36 @@ fn verify_content<D: Device<Error = io::Error>>(
         return Err(SlotError::Content("the size"));
     }
     let hasher = BlockHasher::new(&footer.verity.salt);
-    let mut builder = TreeBuilder::new(hasher.clone(), u64::from(layout.usr_blocks()));
+    verify_by(disk, place, footer, progress, |disk, progress, each| {
+        for_each_digest(disk, place, 0..layout.usr_blocks(), &hasher, |digest| {
+            progress(1);
+            each(digest)
+        })
+    })
+}
+
+/// Verifies the tree, the root hash over it and the other parts. `leaves` gives the digests of the blocks of `/usr`, which it has seen
+/// to be those of the disk.
+fn verify_by<D: Device<Error = io::Error>, E: From<SlotError>>(
+    disk: &mut D,
+    place: &Place,
+    footer: &Footer,
+    progress: &mut dyn FnMut(u32),
+    leaves: impl FnOnce(&mut D, &mut dyn FnMut(u32), &mut dyn FnMut(&Digest) -> Result<(), E>) -> Result<(), E>,
+) -> Result<(), E> {
+    let layout = Layout::of(footer).map_err(SlotError::from)?;
+    let hasher = BlockHasher::new(&footer.verity.salt);
+    let mut builder = TreeBuilder::new(hasher, u64::from(layout.usr_blocks()));
     // Of the tree over the data as it is on the disk; the stored tree must be the same (1/128 of the data in size).
     let mut levels = TreeDigest::new(layout.tree());
-    for_each_digest(disk, place, 0..layout.usr_blocks(), &hasher, |digest| {
-        progress(1);
+    leaves(disk, progress, &mut |digest| {
         builder.push(digest, &mut |number, bytes| {
             levels.put(number, bytes);
             Ok(())
         })
     })?;
     if builder.root() != Some(footer.verity.root_hash) {
-        return Err(SlotError::Content("/usr"));
+        return Err(SlotError::Content("/usr").into());
     }
     let mut tree = Sha256::new();
     for_each_block(disk, place, layout.tree(), |block| {
@@ -276,7 +307,7 @@ fn verify_content<D: Device<Error = io::Error>>(
         Ok(())
     })?;
     if tree.finalize().as_slice() != levels.finish() {
-        return Err(SlotError::Content("the hash tree"));
+        return Err(SlotError::Content("the hash tree").into());
     }
     let parts = footer.parts;
     for (name, part) in [
@@ -285,7 +316,7 @@ fn verify_content<D: Device<Error = io::Error>>(
         ("the command line", parts.command_line),
     ] {
         if hash_part(disk, place, &part, progress)? != part.sha256 {
-            return Err(SlotError::Content(name));
+            return Err(SlotError::Content(name).into());
         }
     }
     Ok(())
@@ -366,6 +397,8 @@ pub struct SlotWriter {
     footer_bytes: Box<[u8; FOOTER_LEN]>,
     run_start: u32,
     run: Vec<u8>,
+    /// Blocks of `/usr` that were written and not read back since.
+    unread: BlockSet,
 }
 
 impl SlotWriter {
@@ -410,7 +443,8 @@ impl SlotWriter {
         disk.write(place.footer_at(), &[0; FOOTER_LEN])?;
         disk.flush()?;
         let footer_bytes = Box::new(*footer_bytes);
-        Ok(Self { place, layout, footer, footer_bytes, run_start: 0, run: Vec::new() })
+        let unread = BlockSet::new(layout.usr_blocks());
+        Ok(Self { place, layout, footer, footer_bytes, run_start: 0, run: Vec::new(), unread })
     }
 
     /// Where the slot is.
@@ -454,6 +488,9 @@ impl SlotWriter {
     fn write_run<D: Device<Error = io::Error>>(&mut self, disk: &mut D) -> Result<(), SlotError> {
         if !self.run.is_empty() {
             disk.write(self.place.offset + u64::from(self.run_start) * BLOCK_U64, &self.run)?;
+            let count = u32::try_from(self.run.len() / BLOCK).unwrap_or(u32::MAX);
+            let end = self.run_start.saturating_add(count).min(self.layout.usr_blocks());
+            (self.run_start..end).for_each(|block| self.unread.insert(block));
             self.run.clear();
         }
         Ok(())
@@ -468,7 +505,26 @@ impl SlotWriter {
         Ok(disk.flush()?)
     }
 
-    /// Reads the body back and proves it, without the footer: what `download` ends with.
+    /// The blocks of `/usr` that were written and not read back since.
+    pub(super) const fn unread(&mut self) -> &mut BlockSet {
+        &mut self.unread
+    }
+
+    /// Proves the body by the digests of the blocks of `/usr`, which `leaves` has seen to be those of the disk after
+    /// [`SlotWriter::flush`]: reads back the tree and the other parts.
+    ///
+    /// # Errors
+    /// [`SlotError`]; those of `leaves`.
+    pub(super) fn prove_by<D: Device<Error = io::Error>, E: From<SlotError>>(
+        &mut self,
+        disk: &mut D,
+        leaves: impl FnOnce(&mut dyn FnMut(&Digest) -> Result<(), E>) -> Result<(), E>,
+    ) -> Result<Proven, E> {
+        verify_by(disk, &self.place, &self.footer, &mut |_| {}, |_, _, each| leaves(each))?;
+        Ok(Proven { place: self.place, footer: self.footer })
+    }
+
+    /// Reads the body back and proves it, without the footer.
     ///
     /// # Errors
     /// [`SlotError`]

@@ -9,8 +9,9 @@ use slots::{
     SlotFlags, Table, TrustedKey, types,
 };
 
-use super::fill::{Fill, FillError, Progress, Source, Watch};
-use super::slot::{self, Pair, Place, SlotError, SlotWriter};
+use super::blocks::Before;
+use super::fill::{Fill, FillError, Origins, Progress, Source, Watch};
+use super::slot::{self, Pair, Place, Proven, SlotError, SlotWriter};
 use crate::payload::write::write;
 use crate::payload::{BLOCK, Index, Layout};
 use crate::testing::{TestSlot, noise, trusted_key};
@@ -42,6 +43,10 @@ struct TestDisk {
     log: Vec<Op>,
     refuse_after: Option<usize>,
     bad: Option<Range<u64>>,
+    /// Where writes are lost without a word.
+    deaf: Option<Range<u64>>,
+    /// Bytes that were read of slot B's body.
+    read: usize,
 }
 
 impl Device for TestDisk {
@@ -57,6 +62,9 @@ impl Device for TestDisk {
             return Err(io::Error::other("unreadable sector"));
         }
         buffer.copy_from_slice(&self.bytes[offset as usize..end as usize]);
+        if offset >= SLOT_A + SLOT && end <= SLOT_A + 2 * SLOT - FOOTER_LEN as u64 {
+            self.read += buffer.len();
+        }
         Ok(())
     }
 
@@ -65,6 +73,10 @@ impl Device for TestDisk {
             return Err(io::Error::other("write error"));
         }
         self.log.push(Op::Write { offset, data: data.to_vec() });
+        if self.deaf.as_ref().is_some_and(|deaf| offset < deaf.end && deaf.start < offset + data.len() as u64)
+        {
+            return Ok(());
+        }
         self.bytes[offset as usize..offset as usize + data.len()].copy_from_slice(data);
         Ok(())
     }
@@ -81,7 +93,7 @@ impl Device for TestDisk {
 impl TestDisk {
     /// A disk whose slot A holds `running`, good, and whose slot B is empty.
     fn new(running: &TestSlot) -> Self {
-        let mut disk = Self { bytes: vec![0; DISK as usize], log: Vec::new(), refuse_after: None, bad: None };
+        let mut disk = Self::of(vec![0; DISK as usize]);
         let mut loaded = Loaded::blank(disk.geometry(), Guid::from_hash([1; 16]), 34).unwrap();
         let mut table: Table = loaded.current().unwrap().0.clone();
         let entry = |guid, offset: u64, flags, name| {
@@ -92,13 +104,21 @@ impl TestDisk {
         assert!(table.set_entry(1, entry(guid_a(), SLOT_A, SlotFlags::FRESH, "USR-A")));
         assert!(table.set_entry(2, entry(guid_b(), SLOT_A + SLOT, SlotFlags::EMPTY, "USR-B")));
         loaded.commit(&mut disk, &table).unwrap();
-        let (image, _) = running.build();
-        let (body, footer) = image.split_at(image.len() - FOOTER_LEN);
-        disk.bytes[SLOT_A as usize..SLOT_A as usize + body.len()].copy_from_slice(body);
-        let footer_at = (SLOT_A + SLOT) as usize - FOOTER_LEN;
-        disk.bytes[footer_at..footer_at + FOOTER_LEN].copy_from_slice(footer);
+        disk.fill(SLOT_A, running);
         disk.log.clear();
         disk
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes, log: Vec::new(), refuse_after: None, bad: None, deaf: None, read: 0 }
+    }
+
+    /// Puts a sealed release into the slot at `slot`.
+    fn fill(&mut self, slot: u64, release: &TestSlot) {
+        let (image, _) = release.build();
+        let (body, footer) = image.split_at(image.len() - FOOTER_LEN);
+        apply(&mut self.bytes, slot, body);
+        apply(&mut self.bytes, slot + SLOT - FOOTER_LEN as u64, footer);
     }
 
     fn pair(&mut self) -> Pair {
@@ -151,7 +171,7 @@ struct Mirror {
 }
 
 impl Source for Mirror {
-    fn open(&mut self, range: Range<u64>) -> io::Result<Box<dyn Read + '_>> {
+    fn open(&mut self, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
         self.asked += range.end - range.start;
         let mut bytes = self.payload.get(range.start as usize..).unwrap_or_default().to_vec();
         if let Some(left) = &mut self.cut_after {
@@ -172,13 +192,26 @@ impl Watch for Patient {
     }
 }
 
-/// Bytes that were asked for.
+/// What the engine does between a release's index and its seal.
 fn download(
     disk: &mut TestDisk,
     release: &Release,
     mirror: &mut Mirror,
     digests: &File,
-) -> Result<SlotWriter, FillError> {
+) -> Result<(SlotWriter, Proven), FillError> {
+    let other = disk.pair().other;
+    let before = Before::read(disk, &other);
+    let (writer, proven, _) = download_after(before, disk, release, mirror, digests)?;
+    Ok((writer, proven))
+}
+
+fn download_after(
+    before: Option<Before>,
+    disk: &mut TestDisk,
+    release: &Release,
+    mirror: &mut Mirror,
+    digests: &File,
+) -> Result<(SlotWriter, Proven, Origins), FillError> {
     let keys = keys();
     let mut writer = SlotWriter::begin(disk, guid_a(), &release.index.footer_bytes, &policy(&keys))?;
     let footer = *writer.footer();
@@ -186,22 +219,23 @@ fn download(
     let known = slot::read_footer(disk, &running, &policy(&keys)).ok();
     let known = known.and_then(|footer| Some((running, Layout::of(&footer).ok()?)));
     let digests = digests.try_clone().unwrap();
-    let mut fill = Fill::new(&release.index, &footer, known, digests, tempfile::tempfile().unwrap());
+    let fill = Fill::new(&release.index, &footer, known, digests, tempfile::tempfile().unwrap());
+    let mut fill = fill.with_hint(before);
     fill.learn(disk)?;
     fill.digests(&footer, mirror, &mut Patient)?;
-    fill.from_disk(disk, &mut writer, &mut Patient)?;
-    fill.fetch(disk, &mut writer, mirror, &mut Patient)?;
+    fill.bring(disk, &mut writer, mirror, &mut Patient)?;
     let origins = fill.origins();
     let blocks = origins.in_place + origins.local + origins.zero + origins.fetched;
     assert_eq!(blocks, u64::from(release.index.layout.listed()));
-    Ok(writer)
+    let proven = fill.prove(disk, &mut writer)?;
+    Ok((writer, proven, origins))
 }
 
 fn update(disk: &mut TestDisk, release: &Release) -> Result<u64, FillError> {
     let mut mirror = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
-    let writer = download(disk, release, &mut mirror, &tempfile::tempfile().unwrap())?;
+    let (writer, proven) = download(disk, release, &mut mirror, &tempfile::tempfile().unwrap())?;
     let keys = keys();
-    writer.seal(disk, &policy(&keys), None, &mut |_| {})?;
+    writer.seal(disk, &policy(&keys), Some(&proven), &mut |_| {})?;
     slot::flip(disk, guid_a())?;
     Ok(mirror.asked)
 }
@@ -315,7 +349,7 @@ fn a_lying_mirror_costs_a_retry_and_never_a_bad_slot() {
         assert_eq!(disk.pair().other.flags, SlotFlags::EMPTY);
         // Another mirror has the right bytes, and only what is missing is asked for.
         let mut honest = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
-        let writer = download(&mut disk, &release, &mut honest, &digests).unwrap();
+        let (writer, _) = download(&mut disk, &release, &mut honest, &digests).unwrap();
         let keys = keys();
         writer.seal(&mut disk, &policy(&keys), None, &mut |_| {}).unwrap();
     }
@@ -357,7 +391,8 @@ fn a_slot_that_changed_behind_our_back_is_not_sealed_safety_19() {
     for at in [0, 60, 201, 202, 205, 209] {
         let mut disk = TestDisk::new(&old());
         let mut mirror = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
-        let writer = download(&mut disk, &release, &mut mirror, &tempfile::tempfile().unwrap()).unwrap();
+        let digests = tempfile::tempfile().unwrap();
+        let (writer, _) = download(&mut disk, &release, &mut mirror, &digests).unwrap();
         let offset = (writer.place().offset + at * BLOCK as u64) as usize;
         // The superblock is nobody's word: only there may a byte differ without harm.
         let superblock = at == 201;
@@ -376,8 +411,9 @@ fn what_was_proven_once_is_still_proven_after_the_footer_safety_19() {
     for rot in [false, true] {
         let mut disk = TestDisk::new(&old());
         let mut mirror = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
-        let mut writer = download(&mut disk, &release, &mut mirror, &tempfile::tempfile().unwrap()).unwrap();
-        let proven = writer.verify_body(&mut disk, &mut |_| {}).unwrap();
+        let digests = tempfile::tempfile().unwrap();
+        let (mut writer, proven) = download(&mut disk, &release, &mut mirror, &digests).unwrap();
+        assert_eq!(writer.verify_body(&mut disk, &mut |_| {}).unwrap(), proven);
         let offset = writer.place().offset as usize;
         disk.bytes[offset + 100 * BLOCK] ^= u8::from(rot);
         let mut read = 0;
@@ -388,6 +424,58 @@ fn what_was_proven_once_is_still_proven_after_the_footer_safety_19() {
         assert!(read <= blocks, "{read} of {blocks}");
         assert_eq!(disk.pair().other.flags, SlotFlags::EMPTY);
     }
+}
+
+#[test]
+fn a_disk_that_loses_a_write_is_noticed_before_the_footer_safety_19() {
+    let release = publish(&new());
+    let blocks = u64::from(release.index.layout.blocks());
+    for block in (0..blocks).filter(|block| *block != u64::from(release.index.layout.usr_blocks())) {
+        let mut disk = TestDisk::new(&old());
+        // What is in its place is not written.
+        disk.bytes[(SLOT_A + SLOT) as usize..(SLOT_A + 2 * SLOT) as usize].fill(0x11);
+        let at = SLOT_A + SLOT + block * BLOCK as u64;
+        disk.deaf = Some(at..at + BLOCK as u64);
+        let refused = update(&mut disk, &release);
+        assert!(matches!(refused, Err(FillError::Slot(SlotError::Content(_)))), "block {block}: {refused:?}");
+        let footer_at = (SLOT_A + 2 * SLOT) as usize - FOOTER_LEN;
+        assert!(disk.bytes[footer_at..footer_at + FOOTER_LEN].iter().all(|byte| *byte == 0), "block {block}");
+        assert_eq!(disk.pair().other.flags, SlotFlags::EMPTY);
+    }
+}
+
+/// What the passive slot held before tells what need not be read there, and nothing else.
+#[test]
+fn a_hint_at_what_the_slot_held_saves_reading_alone() {
+    let release = publish(&new());
+    let unlike = TestSlot { usr: noise(5, 202 * BLOCK), ..TestSlot::new("0.9.0", 1) };
+    let mut read = Vec::new();
+    for (held, rot) in [(&old(), false), (&new(), false), (&unlike, false), (&old(), true)] {
+        let mut disk = TestDisk::new(&old());
+        disk.fill(SLOT_A + SLOT, held);
+        // The hash tree still tells that this block is there.
+        disk.bytes[(SLOT_A + SLOT) as usize + 20 * BLOCK + 5] ^= u8::from(rot);
+        let mut found = Vec::new();
+        for hint in [true, false] {
+            let mut disk = disk.clone();
+            let other = disk.pair().other;
+            let before = Before::read(&mut disk, &other);
+            assert!(before.is_some());
+            let mut mirror = Mirror { payload: release.payload.clone(), asked: 0, cut_after: None };
+            let digests = tempfile::tempfile().unwrap();
+            disk.read = 0;
+            let before = before.filter(|_| hint);
+            let done = download_after(before, &mut disk, &release, &mut mirror, &digests);
+            let (writer, proven, origins) = done.unwrap();
+            found.push((origins, mirror.asked));
+            read.push(disk.read);
+            let keys = keys();
+            writer.seal(&mut disk, &policy(&keys), Some(&proven), &mut |_| {}).unwrap();
+        }
+        assert_eq!(found[0], found[1], "{}, rot: {rot}", held.version);
+    }
+    // Of a release with nothing in common nothing of /usr is read but what was written there.
+    assert!(read[4] + 200 * BLOCK <= read[5], "{read:?}");
 }
 
 #[test]
@@ -405,7 +493,7 @@ fn a_disk_error_at_any_write_leaves_nothing_half_done_bootable_safety_3() {
 
 /// What the loader would do with a disk: every slot that may boot in the ordinary way is whole, and there is one.
 fn judge(bytes: &[u8], state: &str) {
-    let mut disk = TestDisk { bytes: bytes.to_vec(), log: Vec::new(), refuse_after: None, bad: None };
+    let mut disk = TestDisk::of(bytes.to_vec());
     let loaded = Loaded::read(&mut disk, None);
     let (table, _) = loaded.current().unwrap_or_else(|| panic!("{state}: no table"));
     let table = table.clone();

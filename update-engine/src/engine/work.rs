@@ -13,6 +13,7 @@ use init::early::disk::Disk;
 use sha2::{Digest as _, Sha256};
 use slots::{CommitError, Footer};
 
+use super::blocks::Before;
 use super::fill::{Fill, FillError, Progress, Source, Watch};
 use super::http::{Http, HttpError};
 use super::machine::{Event, Failure, Trouble};
@@ -156,6 +157,9 @@ impl Work {
         let index = self.index(release, &http)?;
         let policy = self.facts.policy();
         let open = || Disk::open_for_content(&self.facts.disk).map_err(|error| disk_failure(&error));
+        let mut disk = open()?;
+        let before = Pair::read(&mut disk, self.facts.slot).ok();
+        let before = before.and_then(|pair| Before::read(&mut disk, &pair.other));
         let mut writer = {
             let mut disk = self.locked()?;
             SlotWriter::begin(&mut disk, self.facts.slot, &index.footer_bytes, &policy)
@@ -163,7 +167,6 @@ impl Work {
         .map_err(|error| slot_failure(&error))?;
         let footer = *writer.footer();
         agrees(release, &footer)?;
-        let mut disk = open()?;
         let running = self.running(&mut disk);
         let scratch = |name: &str| {
             let path = self.folder.join("download").join(name);
@@ -172,27 +175,24 @@ impl Work {
             options.open(path).map_err(|error| scratch_failure(&error))
         };
         let (digests, local) = (scratch("digests")?, scratch("local")?);
-        let mut fill = Fill::new(&index, &footer, running, digests, local);
+        let mut fill = Fill::new(&index, &footer, running, digests, local).with_hint(before);
         let mut source = HttpSource { http, path: release.payload.url_path() };
         let mut teller = Teller { tell, stop: &self.stop, told: None };
         let mut laps = Laps::start();
-        let found = fill
-            .learn(&mut disk)
-            .and_then(|()| fill.digests(&footer, &mut source, &mut teller))
-            .and_then(|()| fill.from_disk(&mut disk, &mut writer, &mut teller));
-        found.map_err(|error| fill_failure(&error))?;
-        let local = laps.lap();
-        let filled = fill.fetch(&mut disk, &mut writer, &mut source, &mut teller);
-        filled.map_err(|error| fill_failure(&error))?;
-        let fetch = laps.lap();
+        let learned = fill.learn(&mut disk).and_then(|()| fill.digests(&footer, &mut source, &mut teller));
+        learned.map_err(|error| fill_failure(&error))?;
+        let learn = laps.lap();
+        let brought = fill.bring(&mut disk, &mut writer, &mut source, &mut teller);
+        brought.map_err(|error| fill_failure(&error))?;
+        let bring = laps.lap();
         (teller.tell)(Event::Verifying);
         let stop = &self.stop;
-        let proven = writer.verify_body(&mut disk, &mut |_| {}).map_err(|error| slot_failure(&error))?;
+        let proven = fill.prove(&mut disk, &mut writer).map_err(|error| fill_failure(&error))?;
         if stop.load(Ordering::Relaxed) {
             return Err(fill_failure(&FillError::Stopped));
         }
         eprintln!(
-            "{}: {local:.1} s for what the disk had, {fetch:.1} s to fetch {} bytes, {:.1} s to read back",
+            "{}: {learn:.1} s to learn what there is, {bring:.1} s to fetch {} bytes, copy the rest and read it back, {:.1} s to prove it",
             footer.version,
             fill.fetched(),
             laps.lap()
@@ -348,7 +348,7 @@ struct HttpSource {
 }
 
 impl Source for HttpSource {
-    fn open(&mut self, range: Range<u64>) -> io::Result<Box<dyn Read + '_>> {
+    fn open(&mut self, range: Range<u64>) -> io::Result<Box<dyn Read + Send>> {
         let reader = self.http.open(&self.path, &range).map_err(io::Error::other)?;
         Ok(Box::new(reader))
     }

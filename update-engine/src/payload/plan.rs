@@ -64,8 +64,9 @@ pub struct Request {
 /// Bytes that are fetched in vain rather than asking again: what a request costs in headers and in waiting on an ordinary
 /// line.
 pub const GAP: u64 = 2 << 10;
-/// Bytes of the longest request. What is asked for at once is lost at once if the mirror turns out to be bad.
-pub const LONGEST: u64 = 32 << 20;
+/// Bytes of the longest request. Of a connection that is given up no more is lost than what is on its way; between two requests the
+/// line is idle.
+pub const LONGEST: u64 = 256 << 20;
 
 /// The frames that hold missing blocks, as requests.
 pub fn frames(index: &Index, missing: &BlockSet) -> Vec<Request> {

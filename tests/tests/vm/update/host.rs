@@ -2,6 +2,7 @@
 //! loop device: `cargo test --workspace --test vm update::host -- --ignored --nocapture`.
 
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -9,10 +10,9 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use builder::signing::{PublicKey, development_channel_root};
-use ferrite_tests::DiskFile;
 use init::early::disk::Disk;
 use sha2::{Digest as _, Sha256};
-use slots::{Device as _, FOOTER_VERSION, Guid, LOADER_VERSION, TrustedKey};
+use slots::{Device as _, FOOTER_LEN, FOOTER_VERSION, Guid, LOADER_VERSION, TrustedKey};
 use update_engine::channel::{ChannelName, Version};
 use update_engine::engine::http::Http;
 use update_engine::engine::os::Facts;
@@ -24,6 +24,24 @@ const NAME: &str = "ferrite-host";
 /// Files of 1 MiB in each release, all of them others than in the one before.
 const FILES: u64 = 128;
 const REPEATS: usize = 5;
+/// Lines, and the bytes that they bring in a second.
+const LINKS: [(&str, u64); 2] = [("loopback", u64::MAX), ("a line of a gigabit", 125_000_000)];
+
+fn seconds(what: impl FnOnce() -> Result<()>) -> Result<f64> {
+    let begun = Instant::now();
+    what()?;
+    Ok(begun.elapsed().as_secs_f64())
+}
+
+/// Writes a slot image to a slot of a disk in a file: body and footer.
+fn refill(disk: &Path, slot: &std::ops::Range<u64>, image: &Image) -> Result<()> {
+    let bytes = std::fs::read(&image.usr)?;
+    let (body, footer) = bytes.split_at(bytes.len() - FOOTER_LEN);
+    let file = std::fs::File::options().write(true).open(disk)?;
+    file.write_all_at(body, slot.start)?;
+    file.write_all_at(footer, slot.end - FOOTER_LEN as u64)?;
+    Ok(file.sync_all()?)
+}
 
 /// A loop device over a file, past the page cache; detached when dropped.
 struct Loop(String);
@@ -105,54 +123,68 @@ fn an_update_beside_the_disk_and_the_link() -> Result<()> {
     };
     let failed = |failure| anyhow!("{failure:?}");
     let zeroes = vec![0; 1 << 20];
-    let (mut disk_alone, mut link, mut hash, mut update) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..REPEATS {
-        let begun = Instant::now();
-        let mut raw = Disk::open_for_content(&work.facts.disk)?;
-        for at in (passive.start..passive.start + slot_bytes).step_by(1 << 20) {
-            raw.write(at, &zeroes)?;
+    let (mut disk_alone, mut hash) = (Vec::new(), Vec::new());
+    let mut links = Vec::new();
+    for (name, bytes_a_second) in LINKS {
+        server.pace(bytes_a_second);
+        let (mut link, mut update, mut fetched) = (Vec::new(), Vec::new(), 0);
+        for _ in 0..REPEATS {
+            disk_alone.push(seconds(|| {
+                let mut raw = Disk::open_for_content(&work.facts.disk)?;
+                for at in (passive.start..passive.start + slot_bytes).step_by(1 << 20) {
+                    raw.write(at, &zeroes)?;
+                }
+                Ok(raw.flush()?)
+            })?);
+            hash.push(seconds(|| {
+                let mut sha = Sha256::new();
+                (0..slot_bytes >> 20).for_each(|_| sha.update(&zeroes));
+                ensure!(sha.finalize().iter().any(|byte| *byte != 0));
+                Ok(())
+            })?);
+            link.push(seconds(|| {
+                let http = Http::new(&base).map_err(|error| anyhow!("{error}"))?;
+                let range = 0..published.payload_bytes;
+                let mut body =
+                    http.open(&published.payload_path, &range).map_err(|error| anyhow!("{error}"))?;
+                let mut buffer = vec![0; 1 << 20];
+                while body.read(&mut buffer)? > 0 {}
+                Ok(())
+            })?);
+            // A slot that was sealed, with what the running one holds: what an update finds.
+            refill(&path, &passive, &first)?;
+            let before = server.payload_bytes_sent();
+            update.push(seconds(|| {
+                let checked = work.check(&wish).map_err(failed)?;
+                let release = checked.release.context("no release is offered")?;
+                let (_, proven) = work.download(&release, &base, &mut |_| {}).map_err(failed)?;
+                work.apply(Some(&proven)).map_err(failed)?;
+                Ok(())
+            })?);
+            fetched = server.payload_bytes_sent() - before;
+            work.withdraw().map_err(failed)?;
+            std::fs::remove_dir_all(work.folder.join("download"))?;
+            std::fs::create_dir(work.folder.join("download"))?;
         }
-        raw.flush()?;
-        disk_alone.push(begun.elapsed().as_secs_f64());
-
-        let begun = Instant::now();
-        let http = Http::new(&base).map_err(|error| anyhow!("{error}"))?;
-        let mut body = http
-            .open(&published.payload_path, &(0..published.payload_bytes))
-            .map_err(|error| anyhow!("{error}"))?;
-        let mut buffer = vec![0; 1 << 20];
-        while body.read(&mut buffer)? > 0 {}
-        link.push(begun.elapsed().as_secs_f64());
-
-        let begun = Instant::now();
-        let mut sha = Sha256::new();
-        (0..slot_bytes >> 20).for_each(|_| sha.update(&zeroes));
-        ensure!(sha.finalize().iter().any(|byte| *byte != 0));
-        hash.push(begun.elapsed().as_secs_f64());
-
-        let begun = Instant::now();
-        let checked = work.check(&wish).map_err(failed)?;
-        let release = checked.release.context("no release is offered")?;
-        let (_, proven) = work.download(&release, &base, &mut |_| {}).map_err(failed)?;
-        work.apply(Some(&proven)).map_err(failed)?;
-        update.push(begun.elapsed().as_secs_f64());
-        work.withdraw().map_err(failed)?;
-        std::fs::remove_dir_all(work.folder.join("download"))?;
-        std::fs::create_dir(work.folder.join("download"))?;
+        links.push((name, median(link), median(update), fetched));
     }
-    let mb = |bytes: u64| bytes / 1_000_000;
+    let mb = |bytes: u64| bytes as f64 / 1e6;
     println!(
-        "update of everything: slot of {} MB, payload of {} MB; medians of {REPEATS} on this host",
+        "update of everything: slot of {:.0} MB, payload of {:.0} MB; medians of {REPEATS} on this host",
         mb(slot_bytes),
         mb(published.payload_bytes)
     );
-    for (what, times) in [
-        ("the disk: the slot written past the cache, flushed", disk_alone),
-        ("the link: the payload read over loopback", link),
-        ("SHA-256 of the slot, one thread", hash),
-        ("the update, from asking the channel to the flip", update),
-    ] {
-        println!("{:7.2} s  {what}", median(times));
+    println!("{:7.2} s  the disk: the slot written past the cache, flushed", median(disk_alone));
+    println!("{:7.2} s  SHA-256 of the slot, one thread", median(hash));
+    for (name, link, update, fetched) in links {
+        let speed = mb(published.payload_bytes) / link;
+        println!("{name}:");
+        println!("{link:7.2} s  the link: the payload read, {speed:.0} MB/s");
+        println!("{update:7.2} s  the update, from asking the channel to the flip");
+        for (what, bytes) in [("bytes fetched", fetched), ("bytes of the slot", slot_bytes)] {
+            let reached = mb(bytes) / update;
+            println!("{reached:7.0} MB/s  {what}: {:.0} % of the link", 100.0 * reached / speed);
+        }
     }
     Ok(())
 }
