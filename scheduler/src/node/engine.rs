@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kv::{Compare, KeyRange, Op, Revision, Transaction};
+use kv::{Compare, KeyRange, LeaseId, Op, Revision, Transaction};
 
 use super::{Line, Node, Outcome, Output, Phase, Who};
 use crate::keys::{ENGINE_VERSION, Key, Leader};
@@ -12,8 +12,8 @@ use crate::picture::{Changes, Picture};
 use crate::place::{self, Departure, Task};
 use crate::snapshot::Machine;
 
-/// Tasks in a transaction: four comparisons each at most, and one for all.
-const MOST_TASKS: usize = 30;
+/// Tasks in a transaction: five comparisons each at most, and one for all; etcd takes 128.
+const MOST_TASKS: usize = 25;
 /// Between two looks at the whole cluster that have come to nothing.
 const BREATH: u64 = 100;
 /// If more machines are away than are there, it is rather the network than the machines: they are waited for so many times longer.
@@ -34,6 +34,8 @@ pub(super) struct Engine {
     stands_at: Option<u64>,
     /// The leadership that was last acted under.
     led: Option<Revision>,
+    /// The leadership of a transaction of which nothing was heard: it may still be on its way.
+    stray: Option<Revision>,
     /// How many machines are there.
     present: usize,
     /// What it has done since the daemon began.
@@ -102,6 +104,9 @@ impl Engine {
         if !matches!(outcome, Outcome::Done(_)) {
             self.figures.failed.add(sent);
         }
+        if matches!(outcome, Outcome::Unknown) {
+            self.stray = self.led;
+        }
     }
 
     pub fn is_anybody_away(&self) -> bool {
@@ -128,16 +133,21 @@ impl Node {
             return;
         }
         if !self.is_leader() {
+            self.engine.stray = None;
             self.stand(now, out);
             return;
         }
         self.engine.stands_at = None;
-        let Some(leadership) = self.picture.leader().map(|leader| leader.revision) else { return };
+        let Some(leader) = self.picture.leader() else { return };
+        let leadership = leader.revision;
+        let renewed = self.engine.stray.take_if(|stray| *stray != leadership).is_some();
         if self.engine.led != Some(leadership) {
             self.engine.led = Some(leadership);
-            self.engine.figures.leads_since = Some(now);
             self.engine.dirty = true;
-            self.said.push("this machine decides for the cluster now".to_owned());
+            if !renewed {
+                self.engine.figures.leads_since = Some(now);
+                self.said.push("this machine decides for the cluster now".to_owned());
+            }
         }
         let grace = self.settings.grace;
         // Machines whose time is over are given up: from then on they are simply not there.
@@ -152,6 +162,13 @@ impl Node {
             self.engine.dirty = true;
         }
         if !self.engine.dirty || !self.engine.line.is_free(now, self.picture.revision()) {
+            return;
+        }
+        if self.engine.stray.is_some() {
+            // Before anything new is decided, what is on its way must not count any more.
+            let renewal = self.lead(leadership, leader.lease);
+            self.engine.line.busy = true;
+            out.push(Output::Commit(Who::Engine, renewal));
             return;
         }
         match self.decide(now, leadership) {
@@ -188,7 +205,6 @@ impl Node {
 
     /// There is no leader: the first of the machines tries at once, each further one a little later.
     fn stand(&mut self, now: u64, out: &mut Vec<Output>) {
-        let key = self.picture.keys().of(&Key::Leader);
         let seen = match self.picture.leader() {
             None => self.picture.revision_of(&Key::Leader),
             // Its own, of a lease that is lost.
@@ -216,14 +232,8 @@ impl Node {
         if now < at || !self.engine.line.is_free(now, self.picture.revision()) {
             return;
         }
-        let leader = Leader { machine: self.settings.id.clone(), version: ENGINE_VERSION };
-        let value = serde_json::to_vec(&leader).unwrap_or_default();
         let version = self.picture.keys().of(&Key::EngineVersion);
-        let mut transaction = Transaction {
-            compare: vec![Compare::unchanged(key.clone(), seen)],
-            success: vec![Op::Put { key: key.into_bytes(), value, lease }],
-            failure: Vec::new(),
-        };
+        let mut transaction = self.lead(seen, lease);
         match self.picture.engine_version() {
             Some(ENGINE_VERSION) => {
                 transaction.compare.push(Compare::holds(version, ENGINE_VERSION.to_string()))
@@ -237,6 +247,14 @@ impl Node {
         }
         self.engine.line.busy = true;
         out.push(Output::Commit(Who::Engine, transaction));
+    }
+
+    /// Takes the leadership, or takes it anew.
+    fn lead(&self, seen: Revision, lease: LeaseId) -> Transaction {
+        let leader = Leader { machine: self.settings.id.clone(), version: ENGINE_VERSION };
+        let value = serde_json::to_vec(&leader).unwrap_or_default();
+        let key = self.picture.keys().of(&Key::Leader).into_bytes();
+        Transaction { success: vec![Op::Put { key, value, lease }], ..self.fenced(seen) }
     }
 
     fn fenced(&self, leadership: Revision) -> Transaction {
@@ -255,6 +273,7 @@ impl Node {
             let object = seen(job.object.as_ref().map(|object| object.revision));
             let wanted = seen(job.wanted.as_ref().map(|wanted| wanted.revision));
             let given = seen(job.target.as_ref().map(|target| target.revision));
+            let launched = seen(job.launched_on.as_ref().map(|machine| machine.revision));
             transaction.compare.push(Compare::unchanged(target.clone(), given));
             // A machine that has just come back keeps what it has.
             let lost = match task {
@@ -267,6 +286,8 @@ impl Node {
                 Task::Schedule { machine, .. } => {
                     transaction.compare.push(Compare::unchanged(keys.of(&Key::Object(unit)), object));
                     transaction.compare.push(Compare::unchanged(keys.of(&Key::Wanted(unit)), wanted));
+                    // The machine that has it so far may be about to start it: then it is that machine's until it is down.
+                    transaction.compare.push(Compare::unchanged(keys.of(&Key::Launched(unit)), launched));
                     transaction.success.push(Op::put(target, machine.as_str()));
                 }
                 Task::Unschedule { .. } => transaction.success.push(Op::Delete(KeyRange::key(target))),

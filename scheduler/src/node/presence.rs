@@ -5,13 +5,17 @@ use std::collections::BTreeMap;
 use kv::{Compare, KeyRange, LeaseId, Op, Revision, Transaction};
 
 use super::lease::Lease;
-use super::{Node, Output, Phase, Who, publish};
+use super::{Node, Output, Phase, Who};
 use crate::keys::{Key, MachineObject};
+use crate::picture::Stored;
 
 /// The most that handing units over may take: as long as PID 1 gives a machine that goes down.
 pub(super) const LONGEST_FAREWELL: u64 = 100_000;
 /// The most that it takes after the units are down.
 pub(super) const LONGEST_LAST_WORDS: u64 = 10_000;
+
+/// Units that a machine speaks of when it makes itself known: etcd takes 128 comparisons and 128 steps.
+const MOST_UNITS: usize = 120;
 
 impl Node {
     fn own_object(&self) -> MachineObject {
@@ -74,17 +78,21 @@ impl Node {
 
     fn arrival(&self, key: String, seen: Revision, lease: LeaseId) -> Transaction {
         let keys = self.picture.keys();
-        // Nobody may have been given one of its units at this very moment.
-        let units = self.local.iter().flatten().filter(|(_, unit)| unit.is_up());
-        let targets = units.filter_map(|(name, _)| {
-            let job = self.picture.jobs().get(name).filter(|job| !job.requirements().global)?;
-            let revision = job.target.as_ref().map_or(0, |target| target.revision);
-            Some(Compare::unchanged(keys.of(&Key::Target(name)), revision))
-        });
         let mut compare = vec![Compare::unchanged(key.clone(), seen)];
-        compare.extend(targets.take(publish::MOST_PIECES));
         let value = serde_json::to_vec(&self.own_object()).unwrap_or_default();
-        let success = vec![Op::Put { key: key.into_bytes(), value, lease }];
+        let mut success = vec![Op::Put { key: key.into_bytes(), value, lease }];
+        let units = self.local.iter().flatten().filter(|(_, unit)| unit.is_up());
+        let jobs = units.filter_map(|(name, _)| self.picture.jobs().get_key_value(name));
+        for (name, job) in jobs.filter(|(_, job)| !job.requirements().global).take(MOST_UNITS) {
+            let is_own = |machine: &Stored<String>| machine.value == self.settings.id;
+            // Nobody may have been given one of its units at this very moment, and nobody may be before it has said that they run.
+            let given = job.target.as_ref().map_or(0, |target| target.revision);
+            compare.push(Compare::unchanged(keys.of(&Key::Target(name)), given));
+            if job.target.as_ref().is_some_and(is_own) && job.launched_on.as_ref().is_none_or(is_own) {
+                let (key, value) = (keys.of(&Key::Launched(name)), self.settings.id.as_bytes().to_vec());
+                success.push(Op::Put { key: key.into_bytes(), value, lease });
+            }
+        }
         Transaction { compare, success, failure: Vec::new() }
     }
 

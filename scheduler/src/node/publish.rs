@@ -12,7 +12,7 @@ use crate::picture::Job;
 /// The shortest time between two states of a unit that runs: one that is restarted again and again does not keep etcd busy.
 pub(super) const PAUSE: u64 = 2_000;
 /// Pieces in a transaction: etcd takes 128 comparisons and 128 steps.
-pub(super) const MOST_PIECES: usize = 40;
+const MOST_PIECES: usize = 40;
 
 /// A change with its conditions.
 pub(super) struct Piece {
