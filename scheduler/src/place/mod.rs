@@ -75,6 +75,8 @@ struct Board<'a> {
     /// Where each unit is.
     at: BTreeMap<&'a str, &'a str>,
     departures: BTreeMap<&'a str, Departure>,
+    /// Units that push each other away in a circle, so that no order of them comes to an end: they are kept apart instead.
+    rivals: BTreeSet<&'a str>,
     /// Until then a global unit counts as being wherever it fits.
     has_globals: bool,
 }
@@ -156,7 +158,8 @@ impl<'a> Board<'a> {
                 place.running.insert(name, unit);
             }
         }
-        Self { snapshot, places, at: BTreeMap::new(), departures: BTreeMap::new(), has_globals: false }
+        let (at, departures, rivals) = (BTreeMap::new(), BTreeMap::new(), rivals(snapshot));
+        Self { snapshot, places, at, departures, rivals, has_globals: false }
     }
 
     fn unit(&self, name: &str) -> Option<(&'a str, &'a Unit)> {
@@ -272,7 +275,7 @@ impl<'a> Board<'a> {
         let able = self.places.iter().filter(|(id, place)| place.takes && may(id));
         let mut ranked: Vec<(bool, usize, &'a str, &Place<'a>)> = able
             .map(|(id, place)| {
-                (pusher(name, unit, &place.residents).is_some(), place.residents.len(), *id, place)
+                (self.pusher(name, unit, &place.residents).is_some(), place.residents.len(), *id, place)
             })
             .collect();
         ranked.sort_unstable_by_key(|(pushed, load, id, _)| (*pushed, *load, *id));
@@ -295,7 +298,7 @@ impl<'a> Board<'a> {
         for name in order {
             let Some((name, unit)) = self.unit(name) else { continue };
             let Some(here) = self.at.get(name).copied() else { continue };
-            let Some(by) = self.places.get(here).and_then(|place| pusher(name, unit, &place.residents))
+            let Some(by) = self.places.get(here).and_then(|place| self.pusher(name, unit, &place.residents))
             else {
                 continue;
             };
@@ -306,7 +309,7 @@ impl<'a> Board<'a> {
             }
             let free = |id: &str| {
                 let place = self.places.get(id);
-                id != here && place.is_some_and(|place| pusher(name, unit, &place.residents).is_none())
+                id != here && place.is_some_and(|place| self.pusher(name, unit, &place.residents).is_none())
             };
             if let Some(machine) = self.best(name, unit, free) {
                 self.remove(name);
@@ -336,6 +339,32 @@ impl<'a> Board<'a> {
                 })
             })
             .or_else(|| conflict(name, unit, &place.residents))
+            .or_else(|| self.rival(name, unit, &place.residents))
+    }
+
+    fn are_rivals(&self, one: &str, other: &str) -> bool {
+        self.rivals.contains(one) && self.rivals.contains(other)
+    }
+
+    /// A unit on a machine that would have to go because of this one, or the other way round, and neither may.
+    fn rival(&self, name: &str, unit: &Unit, residents: &BTreeMap<&str, &Unit>) -> Option<Refusal> {
+        let others = residents.iter().filter(|(other, _)| **other != name && self.are_rivals(name, other));
+        let pushes = |other: &str, resident: &Unit| {
+            unit.requirements.replaces(other) || resident.requirements.replaces(name)
+        };
+        let found = others.into_iter().find(|(other, resident)| pushes(other, resident));
+        found.map(|(other, _)| Refusal::ReplaceEachOther((*other).to_owned()))
+    }
+
+    /// The unit on a machine that pushes this one away.
+    fn pusher(&self, name: &str, unit: &Unit, residents: &BTreeMap<&'a str, &'a Unit>) -> Option<&'a str> {
+        let pushes = |other: &str, resident: &Unit| {
+            other != name
+                && resident.requirements.replaces(name)
+                && !unit.requirements.replaces(other)
+                && !self.are_rivals(name, other)
+        };
+        residents.iter().find(|(other, resident)| pushes(other, resident)).map(|(other, _)| *other)
     }
 
     fn is_beside(&self, peer: &str, place: &Place<'_>) -> bool {
@@ -421,12 +450,28 @@ fn conflict(name: &str, unit: &Unit, residents: &BTreeMap<&str, &Unit>) -> Optio
     })
 }
 
-/// The unit on a machine that pushes this one away.
-fn pusher<'a>(name: &str, unit: &Unit, residents: &BTreeMap<&'a str, &'a Unit>) -> Option<&'a str> {
-    let pushes = |other: &str, resident: &Unit| {
-        other != name && resident.requirements.replaces(name) && !unit.requirements.replaces(other)
-    };
-    residents.iter().find(|(other, resident)| pushes(other, resident)).map(|(other, _)| *other)
+/// Units whose `Replaces=` go round in circles, and what lies between such circles.
+fn rivals(snapshot: &Snapshot) -> BTreeSet<&str> {
+    let pushing = snapshot.units.iter().filter(|(_, unit)| !unit.requirements.replaces.is_empty());
+    let mut left: BTreeMap<&str, &Unit> = pushing.map(|(name, unit)| (name.as_str(), unit)).collect();
+    loop {
+        let pushes = |unit: &Unit, name: &str| {
+            left.keys().any(|other| *other != name && unit.requirements.replaces(other))
+        };
+        let is_pushed =
+            |name: &str| left.iter().any(|(other, unit)| *other != name && unit.requirements.replaces(name));
+        let ends: Vec<&str> = left
+            .iter()
+            .filter(|(name, unit)| !pushes(unit, name) || !is_pushed(name))
+            .map(|(name, _)| *name)
+            .collect();
+        if ends.is_empty() {
+            return left.into_keys().collect();
+        }
+        for name in ends {
+            left.remove(name);
+        }
+    }
 }
 
 /// What is to be on a machine: units that are given to it, and global ones that fit beside them.

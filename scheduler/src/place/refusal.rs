@@ -41,7 +41,7 @@ pub enum Refusal {
         theirs: bool,
     },
     /// Each of two units would push the other one away.
-    #[error("{0} is there, and each of the two Replaces= the other")]
+    #[error("{0} is there, and by Replaces= each would push the other away")]
     ReplaceEachOther(String),
     /// The machine drains.
     #[error("it drains")]

@@ -228,8 +228,26 @@ fn schedule_circular_replace() {
     assert_eq!(at(&all, "r.0.service"), Some("m1"));
     assert_eq!(
         told(&decisions, "r.1.service"),
-        "m1: r.0.service is there, and each of the two Replaces= the other"
+        "m1: r.0.service is there, and by Replaces= each would push the other away"
     );
+}
+
+/// The same in a larger circle: with fewer machines than units somebody has to wait, and nobody is pushed about for ever.
+#[test]
+fn units_that_push_each_other_round_in_a_circle_are_kept_apart() {
+    let units = [
+        ("a.service", "Replaces=b.service"),
+        ("b.service", "Replaces=c.service"),
+        ("c.service", "Replaces=a.service"),
+    ];
+    let mut all = cluster(&["m1", "m2"], &units);
+    let decisions = settle(&mut all);
+    assert_eq!((at(&all, "a.service"), at(&all, "b.service")), (Some("m1"), Some("m2")));
+    let why = told(&decisions, "c.service");
+    assert_eq!(why.matches("by Replaces= each would push the other away").count(), 2, "{why}");
+    all.machines.insert("m3".to_owned(), Machine::default());
+    settle(&mut all);
+    assert_eq!(at(&all, "c.service"), Some("m3"));
 }
 
 /// Scenario 26, ScheduleConditionMachineID: each unit on its machine, by the whole id or its first eight characters.
