@@ -543,6 +543,8 @@ impl<'a> Fill<'a> {
                 }
                 (Err(error), None) => return Err(FillError::Mirror(error.to_string())),
             }
+            // Whoever ends now loses no whole frame.
+            writer.write_run(disk)?;
             self.go_on(disk, writer)?;
             if !watch.progress(self.progress) {
                 return Err(FillError::Stopped);

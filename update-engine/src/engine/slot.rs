@@ -485,7 +485,8 @@ impl SlotWriter {
         Ok(())
     }
 
-    fn write_run<D: Device<Error = io::Error>>(&mut self, disk: &mut D) -> Result<(), SlotError> {
+    /// Writes what was gathered.
+    pub(super) fn write_run<D: Device<Error = io::Error>>(&mut self, disk: &mut D) -> Result<(), SlotError> {
         if !self.run.is_empty() {
             disk.write(self.place.offset + u64::from(self.run_start) * BLOCK_U64, &self.run)?;
             let count = u32::try_from(self.run.len() / BLOCK).unwrap_or(u32::MAX);

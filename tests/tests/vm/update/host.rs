@@ -25,7 +25,8 @@ const NAME: &str = "ferrite-host";
 const FILES: u64 = 128;
 const REPEATS: usize = 5;
 /// Lines, and the bytes that they bring in a second.
-const LINKS: [(&str, u64); 2] = [("loopback", u64::MAX), ("a line of a gigabit", 125_000_000)];
+const LINKS: [(&str, u64); 3] =
+    [("loopback", u64::MAX), ("a line of a gigabit", 125_000_000), ("a line of 200 megabit", 25_000_000)];
 
 fn seconds(what: impl FnOnce() -> Result<()>) -> Result<f64> {
     let begun = Instant::now();
