@@ -143,17 +143,25 @@ pub(super) fn leaves<D: Device<Error = io::Error>>(
 }
 
 /// What the passive slot held before an update took its footer away, by the hash tree that it had: a hint at which blocks need not be
-/// looked at, because others were there. Eight bytes a block.
+/// looked at, because others were there. Four bytes a block.
 #[derive(Debug)]
 pub struct Before {
-    heads: Vec<u64>,
+    heads: Vec<u32>,
 }
+
+/// Most blocks that are remembered: a slot of 4 GiB, in 4 MiB of memory. Larger ones are looked at whole.
+const MOST_HEADS: u32 = 1 << 20;
 
 impl Before {
     /// Reads the hint; `None` when the slot was not sealed, so that anything may be in it.
     pub fn read<D: Device<Error = io::Error>>(disk: &mut D, place: &Place) -> Option<Self> {
         let footer = Footer::parse(&read_footer_bytes(disk, place).ok()?).ok()?;
+        // Its signature is not asked for: a footer that lies costs bytes or time, as long as it does not cost memory.
         let layout = Layout::of(&footer).ok()?;
+        let fits = u64::from(layout.blocks()) * BLOCK as u64 <= place.length;
+        if !fits || layout.usr_blocks() > MOST_HEADS {
+            return None;
+        }
         let mut heads = Vec::new();
         let read = leaves(disk, place, &layout, |digest| {
             heads.push(head(digest));
@@ -169,8 +177,8 @@ impl Before {
     }
 }
 
-fn head(digest: &Digest) -> u64 {
-    digest.first_chunk().map_or(0, |head| u64::from_ne_bytes(*head))
+fn head(digest: &Digest) -> u32 {
+    digest.first_chunk().map_or(0, |head| u32::from_ne_bytes(*head))
 }
 
 /// The runs of [`RUN`] blocks that have a block for which `wanted` holds, those that follow each other as one.

@@ -303,20 +303,21 @@ impl<'a> Fill<'a> {
         source: &mut dyn Source,
         watch: &mut dyn Watch,
     ) -> Result<(), FillError> {
-        let brought = self.bring_all(disk, writer, source, watch);
+        let brought = self
+            .ask_by_hint()
+            .and_then(|()| self.fetch(disk, writer, source, watch))
+            .and_then(|()| self.look_at_the_rest(disk, writer, watch))
+            .and_then(|()| self.fetch(disk, writer, source, watch));
         let flushed = writer.flush(disk).map_err(FillError::from);
         brought.and(flushed)
     }
 
-    fn bring_all<D: Device<Error = io::Error>>(
+    fn look_at_the_rest<D: Device<Error = io::Error>>(
         &mut self,
         disk: &mut D,
         writer: &mut SlotWriter,
-        source: &mut dyn Source,
         watch: &mut dyn Watch,
     ) -> Result<(), FillError> {
-        self.ask_by_hint()?;
-        self.fetch(disk, writer, source, watch)?;
         while let Some(window) = self.windows.pop_front() {
             self.look_at(disk, writer, window)?;
             if !watch.progress(self.progress) {
@@ -324,10 +325,10 @@ impl<'a> Fill<'a> {
             }
         }
         self.write_tree(disk, writer)?;
-        if plan::uncovered(self.index, &self.missing) > 0 {
-            return Err(FillError::Release("no frame holds some of its blocks"));
+        match plan::uncovered(self.index, &self.missing) {
+            0 => Ok(()),
+            _ => Err(FillError::Release("no frame holds some of its blocks")),
         }
-        self.fetch(disk, writer, source, watch)
     }
 
     /// Finds the blocks of `/usr` that neither slot can have, by what is known of both.

@@ -478,6 +478,21 @@ fn a_hint_at_what_the_slot_held_saves_reading_alone() {
     assert!(read[4] + 200 * BLOCK <= read[5], "{read:?}");
 }
 
+/// Nobody has verified that footer.
+#[test]
+fn a_footer_that_lies_is_no_hint() {
+    let mut disk = TestDisk::new(&old());
+    let (large, _) = TestSlot::new("9.0.0", 400).build();
+    let footer = &large[large.len() - FOOTER_LEN..];
+    apply(&mut disk.bytes, SLOT_A + 2 * SLOT - FOOTER_LEN as u64, footer);
+    let other = disk.pair().other;
+    assert!(Before::read(&mut disk, &other).is_none());
+    disk.fill(SLOT_A + SLOT, &old());
+    assert!(Before::read(&mut disk, &other).is_some());
+    disk.bad = Some(SLOT_A + SLOT..SLOT_A + 2 * SLOT - FOOTER_LEN as u64);
+    assert!(Before::read(&mut disk, &other).is_none());
+}
+
 #[test]
 fn a_disk_error_at_any_write_leaves_nothing_half_done_bootable_safety_3() {
     let release = publish(&new());
