@@ -90,6 +90,11 @@ impl KnownDifferences {
         self
     }
 
+    /// The scenarios whose traces differ and that are not on the list.
+    pub fn unlisted(&self, comparison: &Comparison) -> Vec<String> {
+        comparison.different.keys().filter(|name| !self.0.contains_key(*name)).cloned().collect()
+    }
+
     /// What contradicts the list, one text for each scenario: differences that are not on it, and entries that do not differ.
     pub fn contradictions(&self, comparison: &Comparison) -> Vec<String> {
         let new = comparison.different.iter().filter(|(name, _)| !self.0.contains_key(*name));

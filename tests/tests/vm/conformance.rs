@@ -10,6 +10,10 @@ use ferrite_tests::conformance::{
 /// First lines of `reference.txt`.
 const HEAD: &str = "# The traces of Debian's systemd. Written by the ignored test `record_the_reference` (docs/conformance.md).\n";
 
+/// How often a scenario runs before it is held to differ: seconds of a busy host are in some traces, a difference of ours is there each
+/// time.
+const RUNS: u32 = 3;
+
 /// The scenarios; where `FERRITE_CONFORMANCE` is set, those whose name holds one of its words (between commas).
 fn scenarios() -> Result<Vec<Scenario>> {
     let mut scenarios = load_all(&folder()?)?;
@@ -30,13 +34,27 @@ fn names(scenarios: &[Scenario]) -> impl Iterator<Item = &str> {
 
 #[test]
 fn our_traces_are_those_of_systemd() -> Result<()> {
-    let scenarios = scenarios()?;
-    let comparison = Comparison::new(names(&scenarios), &reference()?, &ferrite(&scenarios)?);
-    println!("{}", comparison.score());
+    let (scenarios, reference) = (scenarios()?, reference()?);
     let file = folder()?.join("known-differences.txt");
     let known = KnownDifferences::parse(&file.display().to_string(), &fs::read_to_string(&file)?)?;
     let all = std::env::var_os("FERRITE_CONFORMANCE").is_none();
     let known = if all { known } else { known.only(names(&scenarios)) };
+    let mut found = ferrite(&scenarios)?;
+    let mut comparison = Comparison::new(names(&scenarios), &reference, &found);
+    for _ in 1..RUNS {
+        let unlisted = known.unlisted(&comparison);
+        if unlisted.is_empty() {
+            break;
+        }
+        for (name, text) in comparison.different.iter().filter(|(name, _)| unlisted.contains(name)) {
+            println!("once more: {name} (- systemd, + Ferrite)\n{text}");
+        }
+        let again: Vec<Scenario> =
+            scenarios.iter().filter(|scenario| unlisted.contains(&scenario.name)).cloned().collect();
+        found.0.extend(ferrite(&again)?.0);
+        comparison = Comparison::new(names(&scenarios), &reference, &found);
+    }
+    println!("{}", comparison.score());
     let mut problems = known.contradictions(&comparison);
     if all {
         let readme = fs::read_to_string(folder()?.join("../../README.md"))?;
